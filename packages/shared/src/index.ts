@@ -1,0 +1,95 @@
+export { AggregateEncoder } from './aggregation/encoder.js';
+export {
+  type AggregateDamage,
+  type AggregateDecoding,
+  decodeAggregate,
+  type DecodedAggregate,
+} from './aggregation/decoder.js';
+export { startsLikeAggregate } from './aggregation/format.js';
+export {
+  type AwsErrorClass,
+  awsErrorName,
+  classifyAwsError,
+  classifyErrorName,
+  fromAwsError,
+} from './aws-errors.js';
+export { type BackoffRule, fullJitterMs } from './backoff.js';
+export { ByteBudget } from './byte-budget.js';
+export { type Clock, sleep, systemClock, type Timer } from './clock.js';
+export { type Codec, CODECS, isCodecAvailable } from './compression/codecs.js';
+export {
+  DEFAULT_MAX_RAW_BYTES,
+  ENVELOPE_HEADER_BYTES,
+  type EnvelopeContent,
+  type EnvelopeHeader,
+  openEnvelope,
+  readEnvelopeHeader,
+  sealEnvelope,
+  startsLikeEnvelope,
+  storeInEnvelope,
+} from './compression/envelope.js';
+export { type ControlPlaneRetryOptions, retryControlPlane } from './control-plane-retry.js';
+export {
+  type CheckpointMessage,
+  type DiagnosticsMessages,
+  type FetchMessage,
+  type HandlerFailureMessage,
+  type LeaseMessage,
+  publishDiagnostics,
+  type PutRequestMessage,
+  type ShardMapMessage,
+  type ShardStateMessage,
+} from './diagnostics.js';
+export {
+  ERROR_CODES,
+  type ErrorCode,
+  isShardlineError,
+  ShardlineError,
+  type ShardlineErrorOptions,
+} from './errors.js';
+export {
+  canonicalHashKey,
+  hashKeyFromBigInt,
+  hashKeyOf,
+  hashKeyToBigInt,
+  type HashKeyWords,
+  hashPartitionKey,
+  MAX_HASH_KEY,
+  parseHashKey,
+} from './hash-key.js';
+export {
+  findHoles,
+  FULL_HASH_RANGE,
+  type HashRange,
+  HashRangeIndex,
+  parseHashRange,
+  rangeHolds,
+} from './hash-range.js';
+export { type Random, systemRandom } from './random.js';
+export {
+  type DamagePolicy,
+  type DecodeOptions,
+  decodeRecords,
+  type KinesisRecord,
+  type LambdaKinesisRecord,
+  type RangeCheck,
+  type RecordDamage,
+  RecordDecoder,
+  type UserRecord,
+} from './record-decoder.js';
+export {
+  comparePositions,
+  compareSequenceNumbers,
+  isSentinel,
+  type Position,
+  type Sentinel,
+  SENTINELS,
+} from './sequence-number.js';
+export {
+  choiceOption,
+  integerOption,
+  integerOptions,
+  type IntegerRule,
+  rejectUnknownOptions,
+  textOption,
+} from './validate.js';
