@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
-const conditions = ['@shardline/source', 'node', 'import', 'module', 'default'];
+// Without `module`: the AWS SDK's files behind it do not load in Node.
+const conditions = ['@shardline/source', 'node', 'import', 'default'];
 
 export default defineConfig({
   resolve: { conditions },

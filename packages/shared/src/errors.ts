@@ -27,11 +27,11 @@ export interface ShardlineErrorOptions {
   /** The same call, later and unchanged, can succeed. */
   readonly retryable?: boolean;
   /** What was refused. Never record data, a partition key or a credential. */
-  readonly value?: string | number;
+  readonly value?: string | number | undefined;
   /** The bound that was broken. */
-  readonly limit?: string | number;
+  readonly limit?: string | number | undefined;
   /** What `value` and `limit` count, such as `bytes` or `ms`. */
-  readonly unit?: string;
+  readonly unit?: string | undefined;
   readonly cause?: unknown;
 }
 

@@ -157,9 +157,7 @@ function hashLong(key: string): number {
 }
 
 function swapBytes(word: number): number {
-  return (
-    ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0
-  );
+  return ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0;
 }
 
 /** MD5's 64 steps over one block (RFC 1321), unrolled: a loop over tables takes three times as long. */

@@ -59,7 +59,8 @@ export class HashRangeIndex {
     let index = 0;
     for (let prefix = 0; prefix < PREFIXES; prefix += 1) {
       const first = BigInt(prefix) << BigInt(128 - PREFIX_BITS);
-      while (index + 1 < order.length && startOf(ranges, order[index + 1] ?? 0) <= first) index += 1;
+      while (index + 1 < order.length && startOf(ranges, order[index + 1] ?? 0) <= first)
+        index += 1;
       this.#firstByPrefix[prefix] = index;
     }
     this.#firstByPrefix[PREFIXES] = Math.max(order.length - 1, 0);

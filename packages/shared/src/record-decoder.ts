@@ -94,7 +94,8 @@ export function decodeRecords(
 ): UserRecord[] {
   const decoder = new RecordDecoder(options);
   const result: UserRecord[] = [];
-  for (const record of records) decoder.decodeInto('kinesis' in record ? fromLambda(record) : record, result);
+  for (const record of records)
+    decoder.decodeInto('kinesis' in record ? fromLambda(record) : record, result);
   return result;
 }
 

@@ -69,11 +69,10 @@ export function choiceOption<Choice extends string>(
 /** A text option that must match the service's pattern. */
 export function textOption(name: string, value: unknown, pattern: RegExp, limit: string): string {
   if (typeof value === 'string' && pattern.test(value)) return value;
-  throw new ShardlineError(
-    'INVALID_OPTION',
-    `\`${name}\` must be ${limit}, got ${shown(value)}`,
-    { value: shown(value), limit },
-  );
+  throw new ShardlineError('INVALID_OPTION', `\`${name}\` must be ${limit}, got ${shown(value)}`, {
+    value: shown(value),
+    limit,
+  });
 }
 
 function shown(value: unknown): string {

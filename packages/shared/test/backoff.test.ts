@@ -1,8 +1,7 @@
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-
 import { fullJitterMs, retryControlPlane } from '@shardline/shared';
 import { ManualClock, seededRandom, settle } from '@shardline/shared/testing';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 
 describe('fullJitterMs', () => {
   it('stays within the doubled base and the cap for any attempt', () => {
@@ -41,7 +40,9 @@ describe('retryControlPlane', () => {
   it('gives up at once on anything else, with the error as it was', async () => {
     const error = named('ResourceNotFoundException');
     const clock = new ManualClock();
-    await expect(retryControlPlane(() => Promise.reject(error), { clock, random: Math.random })).rejects.toBe(error);
+    await expect(
+      retryControlPlane(() => Promise.reject(error), { clock, random: Math.random }),
+    ).rejects.toBe(error);
     expect(clock.pending).toBe(0);
   });
 

@@ -1,7 +1,6 @@
-import { describe, expect, it } from 'vitest';
-
 import { sleep, systemClock } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
+import { describe, expect, it } from 'vitest';
 
 describe('sleep', () => {
   it('ends when its time has come and not before', async () => {

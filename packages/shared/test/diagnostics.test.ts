@@ -1,8 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 
-import { describe, expect, it } from 'vitest';
-
 import { publishDiagnostics } from '@shardline/shared';
+import { describe, expect, it } from 'vitest';
 
 describe('publishDiagnostics', () => {
   it('builds a message only while somebody listens', () => {

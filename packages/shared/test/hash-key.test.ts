@@ -1,8 +1,5 @@
 import { createHash } from 'node:crypto';
 
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-
 import {
   canonicalHashKey,
   hashKeyFromBigInt,
@@ -12,6 +9,8 @@ import {
   MAX_HASH_KEY,
   parseHashKey,
 } from '@shardline/shared';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 
 describe('hashPartitionKey', () => {
   it.each([
@@ -68,12 +67,19 @@ describe('parseHashKey', () => {
     expect(hashKeyToBigInt(words)).toBe(MAX_HASH_KEY);
   });
 
-  it.each(['', '-1', '1.5', '0x10', 'abc', ' 1', (MAX_HASH_KEY + 1n).toString(), '9'.repeat(39), '1'.repeat(40)])(
-    'refuses %j',
-    (text) => {
-      expect(parseHashKey(text, new Uint32Array(4))).toBe(false);
-    },
-  );
+  it.each([
+    '',
+    '-1',
+    '1.5',
+    '0x10',
+    'abc',
+    ' 1',
+    (MAX_HASH_KEY + 1n).toString(),
+    '9'.repeat(39),
+    '1'.repeat(40),
+  ])('refuses %j', (text) => {
+    expect(parseHashKey(text, new Uint32Array(4))).toBe(false);
+  });
 
   it('takes leading zeros as decimal, not octal', () => {
     expect(canonicalHashKey('0123')).toBe('123');

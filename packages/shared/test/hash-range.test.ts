@@ -1,6 +1,3 @@
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-
 import {
   findHoles,
   FULL_HASH_RANGE,
@@ -10,6 +7,8 @@ import {
   MAX_HASH_KEY,
   rangeHolds,
 } from '@shardline/shared';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 
 const anyKey = fc.oneof(
   fc.bigInt({ min: 0n, max: MAX_HASH_KEY }),
@@ -22,10 +21,13 @@ const anyPartition = fc
   .tuple(fc.uniqueArray(anyKey, { maxLength: 60 }), fc.integer())
   .map(([cuts, order]) => {
     const starts = [0n, ...cuts.filter((cut) => cut > 0n)].sort((a, b) => (a < b ? -1 : 1));
-    const ranges = starts.map(
-      (start, index): HashRange => ({ start, end: (starts[index + 1] ?? MAX_HASH_KEY + 1n) - 1n }),
+    const ranges = starts.map((start, index): HashRange => ({
+      start,
+      end: (starts[index + 1] ?? MAX_HASH_KEY + 1n) - 1n,
+    }));
+    return ranges.sort(
+      (a, b) => Number((a.start ^ BigInt(order)) % 7n) - Number((b.start ^ BigInt(order)) % 7n),
     );
-    return ranges.sort((a, b) => Number((a.start ^ BigInt(order)) % 7n) - Number((b.start ^ BigInt(order)) % 7n));
   });
 
 function words(value: bigint): Uint32Array {
@@ -86,7 +88,13 @@ describe('findHoles', () => {
 
 describe('rangeHolds', () => {
   it('includes both ends', () => {
-    const hold = (key: bigint): boolean => rangeHolds(words(2n ** 64n), words(2n ** 65n), words(key));
-    expect([2n ** 64n - 1n, 2n ** 64n, 2n ** 65n, 2n ** 65n + 1n].map(hold)).toEqual([false, true, true, false]);
+    const hold = (key: bigint): boolean =>
+      rangeHolds(words(2n ** 64n), words(2n ** 65n), words(key));
+    expect([2n ** 64n - 1n, 2n ** 64n, 2n ** 65n, 2n ** 65n + 1n].map(hold)).toEqual([
+      false,
+      true,
+      true,
+      false,
+    ]);
   });
 });

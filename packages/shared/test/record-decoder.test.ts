@@ -1,7 +1,5 @@
 import { createHash } from 'node:crypto';
 
-import { describe, expect, it } from 'vitest';
-
 import {
   AggregateEncoder,
   decodeRecords,
@@ -10,6 +8,7 @@ import {
   sealEnvelope,
   storeInEnvelope,
 } from '@shardline/shared';
+import { describe, expect, it } from 'vitest';
 
 function record(data: Uint8Array | string, sequenceNumber = '100'): KinesisRecord {
   return {
@@ -27,7 +26,10 @@ function aggregate(...keys: string[]): Buffer {
 }
 
 const brief = (records: ReturnType<typeof decodeRecords>): string[] =>
-  records.map((each) => `${each.sequenceNumber}/${each.subSequenceNumber} ${each.partitionKey} ${each.data}`);
+  records.map(
+    (each) =>
+      `${each.sequenceNumber}/${each.subSequenceNumber} ${each.partitionKey} ${each.data.toString()}`,
+  );
 
 describe('decodeRecords', () => {
   it('gives user records of plain, aggregated and compressed records in order, in one call', async () => {
@@ -45,7 +47,14 @@ describe('decodeRecords', () => {
       '3/1 d data of d',
       '4/0 outer large text',
     ]);
-    expect(records.map((each) => each.isAggregated)).toEqual([false, true, true, true, true, false]);
+    expect(records.map((each) => each.isAggregated)).toEqual([
+      false,
+      true,
+      true,
+      true,
+      true,
+      false,
+    ]);
     expect(records.every((each) => each.arrivedAt === 1_700_000_000_123)).toBe(true);
   });
 
@@ -60,7 +69,11 @@ describe('decodeRecords', () => {
         },
       },
     ]);
-    expect(first).toMatchObject({ partitionKey: 'a', sequenceNumber: '7', arrivedAt: 1_700_000_000_123 });
+    expect(first).toMatchObject({
+      partitionKey: 'a',
+      sequenceNumber: '7',
+      arrivedAt: 1_700_000_000_123,
+    });
     expect(second).toMatchObject({ partitionKey: 'b', subSequenceNumber: 1 });
   });
 
@@ -71,7 +84,9 @@ describe('decodeRecords', () => {
     ]);
     const encoder = new AggregateEncoder();
     encoder.add('k', 1, undefined, inner);
-    expect(decodeRecords([record(encoder.finish())])).toMatchObject([{ partitionKey: 'k', data: inner }]);
+    expect(decodeRecords([record(encoder.finish())])).toMatchObject([
+      { partitionKey: 'k', data: inner },
+    ]);
   });
 
   it('takes records without data or key', () => {
@@ -111,7 +126,10 @@ describe('decodeRecords', () => {
 
     it('keeps what is before a bad index under `keepPrefix`, and the raw bytes otherwise', () => {
       const records = decodeRecords([record(badIndex), record(broken)], { onDamage: 'keepPrefix' });
-      expect(records).toMatchObject([{ partitionKey: 'k', damage: undefined }, { damage: 'checksum' }]);
+      expect(records).toMatchObject([
+        { partitionKey: 'k', damage: undefined },
+        { damage: 'checksum' },
+      ]);
     });
 
     it('never passes on a decompression bomb, whatever the policy', async () => {

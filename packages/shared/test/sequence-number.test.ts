@@ -1,7 +1,6 @@
+import { comparePositions, compareSequenceNumbers, isSentinel } from '@shardline/shared';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-
-import { comparePositions, compareSequenceNumbers, isSentinel } from '@shardline/shared';
 
 const anyNumber = fc.bigInt({ min: 0n, max: 10n ** 60n });
 
@@ -16,7 +15,14 @@ describe('compareSequenceNumbers', () => {
   });
 
   it('orders the sentinels around numbers as the KCL does', () => {
-    const shuffled = ['SHARD_END', '0', 'LATEST', '49590338271490256608559692538361571095921575989136588898', 'TRIM_HORIZON', 'AT_TIMESTAMP'];
+    const shuffled = [
+      'SHARD_END',
+      '0',
+      'LATEST',
+      '49590338271490256608559692538361571095921575989136588898',
+      'TRIM_HORIZON',
+      'AT_TIMESTAMP',
+    ];
     expect([...shuffled].sort(compareSequenceNumbers)).toEqual([
       'AT_TIMESTAMP',
       'TRIM_HORIZON',
@@ -35,7 +41,10 @@ describe('compareSequenceNumbers', () => {
 
 describe('comparePositions', () => {
   it('breaks ties by the sub-sequence number', () => {
-    const at = (sequenceNumber: string, subSequenceNumber: number) => ({ sequenceNumber, subSequenceNumber });
+    const at = (sequenceNumber: string, subSequenceNumber: number) => ({
+      sequenceNumber,
+      subSequenceNumber,
+    });
     expect(comparePositions(at('10', 2), at('10', 3))).toBeLessThan(0);
     expect(comparePositions(at('10', 9), at('11', 0))).toBeLessThan(0);
     expect(comparePositions(at('10', 2), at('10', 2))).toBe(0);

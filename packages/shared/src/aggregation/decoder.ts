@@ -1,11 +1,6 @@
 import { createHash } from 'node:crypto';
 
-import {
-  AGGREGATE_MAGIC,
-  CHECKSUM_BYTES,
-  ENVELOPE_BYTES,
-  startsLikeAggregate,
-} from './format.js';
+import { AGGREGATE_MAGIC, CHECKSUM_BYTES, ENVELOPE_BYTES, startsLikeAggregate } from './format.js';
 
 /** Why bytes that begin like an aggregate are not a whole one. */
 export type AggregateDamage = 'checksum' | 'malformed' | 'index';
@@ -27,7 +22,11 @@ export type AggregateDecoding =
   | { readonly kind: 'plain' }
   | { readonly kind: 'aggregate'; readonly aggregate: DecodedAggregate }
   /** `prefix` holds the user records before the damage; it is empty unless `damage` is `index`. */
-  | { readonly kind: 'damaged'; readonly damage: AggregateDamage; readonly prefix: DecodedAggregate };
+  | {
+      readonly kind: 'damaged';
+      readonly damage: AggregateDamage;
+      readonly prefix: DecodedAggregate;
+    };
 
 const PLAIN: AggregateDecoding = { kind: 'plain' };
 
@@ -103,7 +102,8 @@ class Message implements DecodedAggregate {
     const keys = this.#partitionKeys.length;
     const hashes = this.#explicitHashKeys.length;
     for (let index = 0; index < this.count; index += 1) {
-      if ((this.#keyIndexes[index] ?? 0) < keys && (this.#hashIndexes[index] ?? 0) < hashes) continue;
+      if ((this.#keyIndexes[index] ?? 0) < keys && (this.#hashIndexes[index] ?? 0) < hashes)
+        continue;
       this.#keyIndexes.length = index;
       return false;
     }

@@ -1,12 +1,6 @@
 import { createHash } from 'node:crypto';
 
-import {
-  AGGREGATE_MAGIC,
-  CHECKSUM_BYTES,
-  ENVELOPE_BYTES,
-  TAG,
-  varintBytes,
-} from './format.js';
+import { AGGREGATE_MAGIC, CHECKSUM_BYTES, ENVELOPE_BYTES, TAG, varintBytes } from './format.js';
 
 const SMALLEST_REGION_BYTES = 1024;
 
@@ -48,7 +42,9 @@ export class AggregateEncoder {
     let size = this.sizeBytes;
     if (keyIndex < 0) size += entryBytes(partitionKeyBytes);
     let inner =
-      1 + varintBytes(keyIndex < 0 ? this.#partitionKeys.count : keyIndex) + dataFieldBytes(dataBytes);
+      1 +
+      varintBytes(keyIndex < 0 ? this.#partitionKeys.count : keyIndex) +
+      dataFieldBytes(dataBytes);
     if (explicitHashKey !== undefined) {
       const hashIndex = this.#explicitHashKeys.indexOf(explicitHashKey);
       if (hashIndex < 0) size += entryBytes(explicitHashKey.length);

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
 
+import { AggregateEncoder, decodeAggregate, type DecodedAggregate } from '@shardline/shared';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-
-import { AggregateEncoder, decodeAggregate, type DecodedAggregate } from '@shardline/shared';
 
 interface Sample {
   readonly key: string;
@@ -126,7 +125,12 @@ describe('AggregateEncoder', () => {
         const encoder = new AggregateEncoder();
         for (const { key, data, hashKey } of samples) {
           const bytes = Buffer.from(data);
-          const announced = encoder.sizeBytesWith(key, Buffer.byteLength(key), hashKey, bytes.length);
+          const announced = encoder.sizeBytesWith(
+            key,
+            Buffer.byteLength(key),
+            hashKey,
+            bytes.length,
+          );
           encoder.add(key, Buffer.byteLength(key), hashKey, bytes);
           expect(encoder.sizeBytes).toBe(announced);
         }
@@ -138,7 +142,8 @@ describe('AggregateEncoder', () => {
 
   it('sizes an index of two bytes and data of three length bytes right', () => {
     const encoder = new AggregateEncoder();
-    for (let index = 0; index < 200; index += 1) encoder.add(`k${index}`, `k${index}`.length, undefined, Buffer.alloc(1));
+    for (let index = 0; index < 200; index += 1)
+      encoder.add(`k${index}`, `k${index}`.length, undefined, Buffer.alloc(1));
     const large = Buffer.alloc(70_000);
     const announced = encoder.sizeBytesWith('k199', 4, undefined, large.length);
     encoder.add('k199', 4, undefined, large);
@@ -177,13 +182,17 @@ describe('decodeAggregate', () => {
 
   it('accepts records before tables, fields out of order and repeated singular fields', () => {
     // Record: data "x", key index 9, key index 0, data "y"; then the table.
-    expect(decode(sealed('1a 0a 1a0178 0809 0800 1a0179 0a 01 6b'))).toEqual([{ key: 'k', data: 'y' }]);
+    expect(decode(sealed('1a 0a 1a0178 0809 0800 1a0179 0a 01 6b'))).toEqual([
+      { key: 'k', data: 'y' },
+    ]);
   });
 
   it('ignores unknown fields of every wire type, tags and nested groups', () => {
     const unknown = '28 ff01 31 0102030405060708 3a 02 aabb 45 01020304 4b 5b 0801 5c 4c';
     const tags = '22 06 0a0174 120176';
-    expect(decode(sealed(`${unknown} 0a016b 1a 0d 0800 ${tags} 1a0178 ${unknown}`))).toEqual([{ key: 'k', data: 'x' }]);
+    expect(decode(sealed(`${unknown} 0a016b 1a 0d 0800 ${tags} 1a0178 ${unknown}`))).toEqual([
+      { key: 'k', data: 'x' },
+    ]);
   });
 
   it('gives an explicit hash key only where its index is present', () => {
@@ -214,13 +223,20 @@ describe('decodeAggregate', () => {
     ['a group that never ends', '2b 2b'],
     ['a length cut off', '0a'],
   ])('calls %s malformed, with nothing kept', (_, hex) => {
-    expect(decodeAggregate(sealed(hex))).toMatchObject({ kind: 'damaged', damage: 'malformed', prefix: { count: 0 } });
+    expect(decodeAggregate(sealed(hex))).toMatchObject({
+      kind: 'damaged',
+      damage: 'malformed',
+      prefix: { count: 0 },
+    });
   });
 
   it.each([
     ['partition key', '0a016b 1a05 0800 1a0178 1a05 0801 1a0179 1a05 0800 1a017a'],
     ['explicit hash key', '0a016b 120135 1a05 0800 1a0178 1a07 0800 1001 1a0179'],
-    ['partition key index of 64 bits', '0a016b 1a05 0800 1a0178 1a0e 08ffffffffffffffffff01 1a0179'],
+    [
+      'partition key index of 64 bits',
+      '0a016b 1a05 0800 1a0178 1a0e 08ffffffffffffffffff01 1a0179',
+    ],
   ])('keeps the records before a %s index out of range', (_, hex) => {
     const decoding = decodeAggregate(sealed(hex));
     expect(decoding).toMatchObject({ kind: 'damaged', damage: 'index' });

@@ -1,8 +1,5 @@
 import { crc32, gzipSync } from 'node:zlib';
 
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-
 import {
   type Codec,
   ENVELOPE_HEADER_BYTES,
@@ -12,6 +9,8 @@ import {
   sealEnvelope,
   storeInEnvelope,
 } from '@shardline/shared';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 
 const AVAILABLE = (['gzip', 'deflate', 'brotli', 'zstd'] as const).filter(isCodecAvailable);
 const LIMIT = 1_000_000;
@@ -23,7 +22,13 @@ function open(bytes: Uint8Array, limit = LIMIT): Buffer {
 }
 
 /** An envelope with a header that is valid in itself. */
-function forged(codec: number, content: number, rawBytes: number, payload: Uint8Array, version = 1): Buffer {
+function forged(
+  codec: number,
+  content: number,
+  rawBytes: number,
+  payload: Uint8Array,
+  version = 1,
+): Buffer {
   const header = Buffer.alloc(ENVELOPE_HEADER_BYTES);
   header.write('f3534c5a', 'hex');
   header.set([version, codec, content], 4);
@@ -68,7 +73,12 @@ describe('the compressed envelope', () => {
   it('refuses to expand more than the limit, naming both sizes', () => {
     const bomb = forged(1, 0, 50_000_000, gzipSync(Buffer.alloc(50_000_000)));
     expect(() => open(bomb)).toThrow(
-      expect.objectContaining({ code: 'RAW_SIZE_EXCEEDED', value: 50_000_000, limit: LIMIT, unit: 'bytes' }),
+      expect.objectContaining({
+        code: 'RAW_SIZE_EXCEEDED',
+        value: 50_000_000,
+        limit: LIMIT,
+        unit: 'bytes',
+      }),
     );
   });
 
@@ -97,7 +107,9 @@ describe('the compressed envelope', () => {
       }
       expect(result === undefined || result.equals(raw)).toBe(true);
     }
-    expect(() => open(sealed.subarray(0, -3))).toThrow(expect.objectContaining({ code: 'DAMAGED_RECORD' }));
+    expect(() => open(sealed.subarray(0, -3))).toThrow(
+      expect.objectContaining({ code: 'DAMAGED_RECORD' }),
+    );
   });
 
   it.each([
@@ -105,7 +117,9 @@ describe('the compressed envelope', () => {
     ['codec', forged(9, 0, 0, Buffer.alloc(0))],
     ['content', forged(1, 7, 0, Buffer.alloc(0))],
   ])('says so when it meets a later %s', (_, bytes) => {
-    expect(() => readEnvelopeHeader(bytes)).toThrow(expect.objectContaining({ code: 'DAMAGED_RECORD' }));
+    expect(() => readEnvelopeHeader(bytes)).toThrow(
+      expect.objectContaining({ code: 'DAMAGED_RECORD' }),
+    );
   });
 
   it('names the runtime that is needed where zstd is missing', async () => {

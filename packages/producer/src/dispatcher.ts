@@ -1,0 +1,479 @@
+import {
+  awsErrorName,
+  type AwsErrorClass,
+  classifyAwsError,
+  type Clock,
+  fromAwsError,
+  fullJitterMs,
+  publishDiagnostics,
+  type Random,
+  ShardlineError,
+  type Timer,
+} from '@shardline/shared';
+
+import type { Entry } from './entry.js';
+import { type Attempt, PutError, type PendingRecord } from './pending-record.js';
+import type { KinesisWritePort } from './put-records-client.js';
+import type { Router } from './router.js';
+import type { ShardLane } from './shard-lane.js';
+import { type EntryOutcome, judge, judgeRequest, type Landing } from './verdict.js';
+
+export interface DispatcherOptions {
+  readonly streamName: string;
+  readonly isStrict: boolean;
+  readonly requestTimeoutMs: number;
+  readonly maxRequestsInFlight: number;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** What becomes of records, for whoever put them. */
+export interface DispatcherListener {
+  delivered(entry: Entry, shardId: string, sequenceNumber: string): void;
+  failed(records: readonly PendingRecord[], error: PutError): void;
+  /** Looks at the stream's shards again; resolves when the router has the new map or never will. */
+  refreshShards(): Promise<void>;
+}
+
+/** @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html */
+const MAX_REQUEST_ENTRIES = 500;
+/** The service takes 10 MiB; smaller requests keep the event loop and the connection free. */
+const MAX_REQUEST_BYTES = 4 * 2 ** 20;
+/** With this much to send, nothing waits for more. */
+const FULL_REQUEST_BYTES = 2 ** 20;
+const LANE_BACKOFF = { baseMs: 100, capMs: 5_000 };
+const REQUEST_BACKOFF = { baseMs: 100, capMs: 5_000 };
+
+interface Sending {
+  readonly lane: ShardLane;
+  readonly entry: Entry;
+}
+
+/**
+ * Takes from the lanes that may send and makes requests of it. With nothing in flight it sends at
+ * once; while requests are in flight it lets the next one grow, for `lingerMs` at most.
+ */
+export class Dispatcher {
+  readonly stats = {
+    requests: 0,
+    failedRequests: 0,
+    kinesisRecords: 0,
+    kinesisBytes: 0,
+    retriedEntries: 0,
+    throttledEntries: 0,
+    resentEntries: 0,
+  };
+  readonly #options: DispatcherOptions;
+  readonly #router: Router;
+  readonly #port: KinesisWritePort;
+  readonly #listener: DispatcherListener;
+  /** Why it was stopped, once it was. */
+  #stopped: ShardlineError | undefined;
+  readonly #requests = new Set<AbortController>();
+  /** Parts of refused requests, each to be sent by itself. */
+  readonly #isolated: Sending[][] = [];
+  #isFlushing = false;
+  /** Since it last looked whether there is enough for a request. */
+  #addedBytes = 0;
+  #isWoken = false;
+  #pausedUntilMs = 0;
+  #refusedRequests = 0;
+  #nextDueMs = Infinity;
+  #timer: Timer | undefined;
+
+  constructor(
+    options: DispatcherOptions,
+    router: Router,
+    port: KinesisWritePort,
+    listener: DispatcherListener,
+  ) {
+    this.#options = options;
+    this.#router = router;
+    this.#port = port;
+    this.#listener = listener;
+  }
+
+  get requestsInFlight(): number {
+    return this.#requests.size;
+  }
+
+  /** While true nothing waits for company. */
+  set isFlushing(value: boolean) {
+    this.#isFlushing = value;
+    if (value) this.wake();
+  }
+
+  /** A record of so many bytes was added that should leave by `dueMs`. */
+  onAdded(bytes: number, dueMs: number): void {
+    this.#addedBytes += bytes;
+    if (this.#isUrgent || this.#addedBytes >= FULL_REQUEST_BYTES) {
+      this.#addedBytes = 0;
+      this.wake();
+    } else if (dueMs < this.#nextDueMs) {
+      this.#nextDueMs = dueMs;
+      this.#schedule(dueMs);
+    }
+  }
+
+  /** Looks for something to send once the running code is done. */
+  wake(): void {
+    if (this.#isWoken) return;
+    this.#isWoken = true;
+    queueMicrotask(() => {
+      this.#isWoken = false;
+      this.#dispatch();
+    });
+  }
+
+  /** Ends the requests in flight and everything that waits, each record with `error`. */
+  stop(error: ShardlineError): void {
+    this.#stopped = error;
+    for (const request of this.#requests) request.abort(error);
+    this.#timer?.cancel();
+    for (const lane of this.#router.lanes) {
+      this.#router.closeOpen(lane);
+      for (const entry of lane.takeAll()) this.#fail(entry, error);
+    }
+    for (const part of this.#isolated.splice(0)) {
+      for (const { entry } of part) this.#fail(entry, error);
+    }
+    this.#router.active.clear();
+  }
+
+  /** With nothing under way there is nothing to wait for. */
+  get #isUrgent(): boolean {
+    return this.#isFlushing || (this.#requests.size === 0 && this.#router.sealing === 0);
+  }
+
+  #dispatch(): void {
+    const { clock, maxRequestsInFlight } = this.#options;
+    while (this.#requests.size < maxRequestsInFlight && !this.#stopped) {
+      const nowMs = clock.monotonicMs();
+      if (nowMs < this.#pausedUntilMs) {
+        this.#schedule(this.#pausedUntilMs);
+        this.#expire(nowMs);
+        return;
+      }
+      const batch = this.#isolated.shift() ?? this.#collect(nowMs);
+      if (batch.length === 0) return;
+      void this.#send(batch);
+    }
+  }
+
+  /** The next request's entries; none if what there is should wait. Lanes are left as they are then. */
+  #collect(nowMs: number): Sending[] {
+    this.#expire(nowMs);
+    const { isStrict } = this.#options;
+    const isUrgent = this.#isUrgent;
+    let wakeMs = Infinity;
+    const batch: Sending[] = [];
+    let bytes = 0;
+    let isDue = isUrgent;
+    const served: ShardLane[] = [];
+    for (const lane of this.#router.active) {
+      const waitMs = lane.waitMs(nowMs, isStrict);
+      if (waitMs > 0) {
+        wakeMs = Math.min(wakeMs, nowMs + waitMs, lane.first?.expiresMs ?? Infinity);
+        continue;
+      }
+      const openDueMs = lane.open ? lane.open.openedMs + this.#router.lingerMs : Infinity;
+      if (isUrgent || openDueMs <= nowMs) this.#router.closeOpen(lane);
+      else wakeMs = Math.min(wakeMs, openDueMs);
+      const before = batch.length;
+      for (let entry = lane.first; entry; entry = lane.first) {
+        if (!entry.isSealed || batch.length >= MAX_REQUEST_ENTRIES) break;
+        if (bytes + entry.bytes > MAX_REQUEST_BYTES && batch.length > 0) break;
+        lane.shift();
+        lane.pace.spend(entry.bytes);
+        batch.push({ lane, entry });
+        bytes += entry.bytes;
+        if (entry.dueMs <= nowMs || entry.attempts.length > 0) isDue = true;
+        else wakeMs = Math.min(wakeMs, entry.dueMs);
+        if (isStrict || lane.pace.waitMs(nowMs) > 0) break;
+      }
+      if (batch.length > before) served.push(lane);
+      if (batch.length >= MAX_REQUEST_ENTRIES || bytes >= MAX_REQUEST_BYTES) break;
+    }
+    const isFull = bytes >= FULL_REQUEST_BYTES || batch.length >= MAX_REQUEST_ENTRIES;
+    if (!isDue && !isFull) {
+      this.#putBack(batch, (lane, entry) => lane.pace.spend(-entry.bytes));
+      this.#schedule(wakeMs);
+      return [];
+    }
+    // Served lanes go to the end, so that one with much to send does not hold up the others.
+    for (const lane of served) {
+      this.#router.active.delete(lane);
+      if (lane.length > 0 || lane.open) this.#router.active.add(lane);
+    }
+    for (const { lane } of batch) lane.inFlight += 1;
+    this.#schedule(wakeMs);
+    return batch;
+  }
+
+  async #send(batch: readonly Sending[]): Promise<void> {
+    const { clock, requestTimeoutMs, streamName } = this.#options;
+    const startedMs = clock.monotonicMs();
+    const startedAt = clock.now();
+    const request = new AbortController();
+    const timer = clock.schedule(requestTimeoutMs, () =>
+      request.abort(Object.assign(new Error('request timed out'), { name: 'TimeoutError' })),
+    );
+    this.#requests.add(request);
+    this.stats.requests += 1;
+    let outcomes: readonly EntryOutcome[] | undefined;
+    let failure: unknown;
+    try {
+      outcomes = await this.#port.putRecords(
+        batch.map(({ entry }) => entry),
+        request.signal,
+      );
+    } catch (error) {
+      // An abort surfaces under the SDK's own name; what ended the request says more.
+      failure = request.signal.aborted ? request.signal.reason : error;
+    }
+    timer.cancel();
+    const durationMs = clock.monotonicMs() - startedMs;
+    const attempt = (error: string | undefined): Attempt => ({ startedAt, durationMs, error });
+    let failedRecords = batch.length;
+    if (outcomes) {
+      this.#refusedRequests = 0;
+      failedRecords = await this.#settle(batch, outcomes, attempt);
+    } else {
+      this.stats.failedRequests += 1;
+      this.#settleFailure(batch, failure, attempt(awsErrorName(failure)));
+    }
+    this.#requests.delete(request);
+    publishDiagnostics('shardline:producer:request', () => ({
+      streamName,
+      kinesisRecords: batch.length,
+      userRecords: batch.reduce((sum, { entry }) => sum + entry.records.length, 0),
+      bytes: batch.reduce((sum, { entry }) => sum + entry.bytes, 0),
+      failedRecords,
+      durationMs,
+      error: outcomes ? undefined : fromAwsError(failure, 'PutRecords'),
+    }));
+    this.wake();
+  }
+
+  /** @returns How many entries were not stored. */
+  async #settle(
+    batch: readonly Sending[],
+    outcomes: readonly EntryOutcome[],
+    attempt: (error: string | undefined) => Attempt,
+  ): Promise<number> {
+    const success = attempt(undefined);
+    const retries: Sending[] = [];
+    const unknown: (Sending & { readonly outcome: EntryOutcome })[] = [];
+    let failed = 0;
+    batch.forEach(({ lane, entry }, index) => {
+      const outcome = outcomes[index] ?? { errorCode: 'MissingResult' };
+      const isStored = 'sequenceNumber' in outcome;
+      if (!isStored) failed += 1;
+      entry.attempts = [...entry.attempts, isStored ? success : attempt(outcome.errorCode)];
+      if (isStored) {
+        this.stats.kinesisRecords += 1;
+        this.stats.kinesisBytes += entry.bytes;
+      }
+      const verdict = judge(outcome, entry.isAggregate, this.#landing(lane, entry, outcome));
+      switch (verdict.kind) {
+        case 'retry':
+          retries.push({ lane, entry });
+          this.#backOff(lane, verdict.throttled);
+          return;
+        case 'unknownShard':
+          unknown.push({ lane, entry, outcome });
+          return;
+        case 'dead':
+          lane.inFlight -= 1;
+          this.#failWithName(entry, verdict.code, isStored ? '' : outcome.errorCode);
+          return;
+        case 'delivered':
+        case 'resend':
+          lane.inFlight -= 1;
+          this.#conclude({ lane, entry }, outcome, verdict.kind);
+      }
+    });
+    this.#retry(retries);
+    if (unknown.length > 0) {
+      await this.#listener.refreshShards();
+      for (const { lane, entry, outcome } of unknown) {
+        lane.inFlight -= 1;
+        const verdict = judge(outcome, entry.isAggregate, this.#landing(lane, entry, outcome));
+        this.#conclude(
+          { lane, entry },
+          outcome,
+          verdict.kind === 'delivered' ? 'delivered' : 'resend',
+        );
+      }
+    } else if (batch.some(({ lane }) => !this.#router.isCurrent(lane))) {
+      void this.#listener.refreshShards();
+    }
+    return failed;
+  }
+
+  #conclude({ lane, entry }: Sending, outcome: EntryOutcome, kind: 'delivered' | 'resend'): void {
+    if (!('sequenceNumber' in outcome)) return;
+    lane.refusals = 0;
+    if (kind === 'delivered') {
+      this.#listener.delivered(entry, outcome.shardId, outcome.sequenceNumber);
+      return;
+    }
+    this.stats.resentEntries += 1;
+    if (this.#stopped) this.#fail(entry, this.#stopped);
+    else this.#router.rerouteToFront(entry, this.#options.clock.monotonicMs());
+  }
+
+  #landing(lane: ShardLane, entry: Entry, outcome: EntryOutcome): Landing {
+    if (!('shardId' in outcome) || outcome.shardId === lane.shardId) return 'predicted';
+    const isInside = this.#router.allInside(entry, outcome.shardId);
+    if (isInside === undefined) return 'unknown';
+    return isInside ? 'elsewhereInside' : 'elsewhereOutside';
+  }
+
+  #settleFailure(batch: readonly Sending[], failure: unknown, attempt: Attempt): void {
+    for (const { entry } of batch) entry.attempts = [...entry.attempts, attempt];
+    const kind = classifyAwsError(failure);
+    const verdict = judgeRequest(kind, this.#refusedRequests);
+    if (verdict === 'bisect') {
+      this.#bisect(batch, failure);
+      return;
+    }
+    this.#refusedRequests += 1;
+    if (verdict === 'fail') {
+      const error = fromAwsError(failure, `PutRecords to stream '${this.#options.streamName}'`);
+      for (const { lane, entry } of batch) {
+        lane.inFlight -= 1;
+        this.#fail(entry, error);
+      }
+      return;
+    }
+    this.#pause(kind, batch);
+    this.#retry(batch);
+  }
+
+  /** Something in the request is refused: halves it until the culprit is alone. */
+  #bisect(batch: readonly Sending[], failure: unknown): void {
+    const [only] = batch;
+    if (batch.length > 1) {
+      const middle = batch.length >>> 1;
+      this.#isolated.push(batch.slice(0, middle), batch.slice(middle));
+      return;
+    }
+    if (!only) return;
+    const { lane, entry } = only;
+    lane.inFlight -= 1;
+    const { records } = entry;
+    if (records.length === 1) {
+      this.#fail(
+        entry,
+        fromAwsError(failure, `PutRecords to stream '${this.#options.streamName}'`),
+      );
+      return;
+    }
+    const nowMs = this.#options.clock.monotonicMs();
+    const middle = records.length >>> 1;
+    // The second half first: each goes in front.
+    this.#router.rerouteToFront(entry, nowMs, (_, index) => index >= middle);
+    this.#router.rerouteToFront(entry, nowMs, (_, index) => index < middle);
+  }
+
+  #pause(kind: AwsErrorClass, batch: readonly Sending[]): void {
+    const { clock, random } = this.#options;
+    const nowMs = clock.monotonicMs();
+    const delayMs = fullJitterMs(REQUEST_BACKOFF, this.#refusedRequests - 1, random);
+    this.#pausedUntilMs = Math.max(this.#pausedUntilMs, nowMs + delayMs);
+    if (kind !== 'throttle') return;
+    for (const { lane } of batch) lane.pace.onThrottled(nowMs);
+  }
+
+  #backOff(lane: ShardLane, isThrottled: boolean): void {
+    const { clock, random } = this.#options;
+    const nowMs = clock.monotonicMs();
+    if (isThrottled) {
+      lane.pace.onThrottled(nowMs);
+      this.stats.throttledEntries += 1;
+    }
+    // The refusals of one answer are one refusal.
+    if (nowMs < lane.blockedUntilMs) return;
+    lane.blockedUntilMs = nowMs + Math.max(fullJitterMs(LANE_BACKOFF, lane.refusals, random), 1);
+    lane.refusals += 1;
+  }
+
+  #retry(sendings: readonly Sending[]): void {
+    if (this.#stopped) {
+      for (const { lane, entry } of sendings) {
+        lane.inFlight -= 1;
+        this.#fail(entry, this.#stopped);
+      }
+      return;
+    }
+    this.stats.retriedEntries += sendings.length;
+    this.#putBack(sendings, (lane) => {
+      lane.inFlight -= 1;
+    });
+  }
+
+  #putBack(sendings: readonly Sending[], each: (lane: ShardLane, entry: Entry) => void): void {
+    const byLane = new Map<ShardLane, Entry[]>();
+    for (const { lane, entry } of sendings) {
+      each(lane, entry);
+      const entries = byLane.get(lane);
+      if (entries) entries.push(entry);
+      else byLane.set(lane, [entry]);
+    }
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const [lane, entries] of byLane) {
+      if (this.#router.isCurrent(lane)) {
+        lane.putBack(entries);
+        this.#router.active.add(lane);
+      } else {
+        for (const entry of entries.reverse()) this.#router.rerouteToFront(entry, nowMs);
+      }
+    }
+  }
+
+  /** Gives up records whose time is over; the others of their entries go on. */
+  #expire(nowMs: number): void {
+    for (const lane of this.#router.active) {
+      for (let entry = lane.first; entry && entry.expiresMs <= nowMs; entry = lane.first) {
+        if (!entry.isSealed) break;
+        lane.shift();
+        const expired = entry.records.filter(({ expiresMs }) => expiresMs <= nowMs);
+        const last = entry.attempts.findLast(({ error }) => error !== undefined)?.error;
+        const error = new ShardlineError(
+          'RECORD_EXPIRED',
+          `the record was not stored in time${last === undefined ? '' : `; the last answer was ${last}`}`,
+          { retryable: true, ...(last !== undefined && { value: last }) },
+        );
+        this.#listener.failed(expired, new PutError(error, entry.attempts));
+        if (expired.length < entry.records.length) {
+          this.#router.rerouteToFront(entry, nowMs, (record) => record.expiresMs > nowMs);
+        }
+      }
+      if (lane.length === 0 && !lane.open) this.#router.active.delete(lane);
+    }
+  }
+
+  #failWithName(entry: Entry, code: ShardlineError['code'], name: string): void {
+    const what = `PutRecords to stream '${this.#options.streamName}' refused a record with ${name}`;
+    this.#fail(entry, new ShardlineError(code, what, { value: name }));
+  }
+
+  #fail(entry: Entry, error: ShardlineError): void {
+    this.#listener.failed(entry.records, new PutError(error, entry.attempts));
+  }
+
+  /** Makes sure that {@link wake} runs at `atMs` at the latest. */
+  #schedule(atMs: number): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#nextDueMs = atMs;
+    if (atMs === Infinity) return;
+    const delayMs = Math.max(atMs - this.#options.clock.monotonicMs(), 0);
+    this.#timer = this.#options.clock.schedule(Math.ceil(delayMs), () => {
+      this.#timer = undefined;
+      this.#nextDueMs = Infinity;
+      this.wake();
+    });
+  }
+}

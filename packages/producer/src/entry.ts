@@ -1,0 +1,45 @@
+import { decodeRecords } from '@shardline/shared';
+
+import type { Attempt, PendingRecord } from './pending-record.js';
+
+/** A Kinesis record on its way: one entry of PutRecords, and the user records in it. */
+export class Entry {
+  readonly records: readonly PendingRecord[];
+  readonly isAggregate: boolean;
+  readonly partitionKey: string;
+  readonly explicitHashKey: string | undefined;
+  readonly partitionKeyBytes: number;
+  /** When it must leave at the latest, on the monotonic clock. */
+  readonly dueMs: number;
+  /** When the first of its records is given up, on the monotonic clock. */
+  readonly expiresMs: number;
+  attempts: readonly Attempt[] = [];
+  /** False while it is being compressed. */
+  isSealed = true;
+  /** Its records went to other entries; whoever still holds it lets it go. */
+  isAbandoned = false;
+  payload: Buffer;
+
+  constructor(records: readonly PendingRecord[], isAggregate: boolean, raw: Buffer, dueMs: number) {
+    const first = records[0] as PendingRecord;
+    this.records = records;
+    this.isAggregate = isAggregate;
+    this.payload = raw;
+    this.partitionKey = first.partitionKey;
+    this.partitionKeyBytes = first.partitionKeyBytes;
+    // Without one the service hashes the key, which is the first record's: the predicted shard.
+    this.explicitHashKey = first.explicitHashKey;
+    this.dueMs = dueMs;
+    this.expiresMs = records.reduce((min, { expiresMs }) => Math.min(min, expiresMs), Infinity);
+  }
+
+  /** What the service counts. */
+  get bytes(): number {
+    return this.payload.length + this.partitionKeyBytes;
+  }
+
+  /** The data of each user record, out of the payload. */
+  userData(): readonly Buffer[] {
+    return decodeRecords([{ Data: this.payload }], { onDamage: 'error' }).map(({ data }) => data);
+  }
+}

@@ -1,0 +1,495 @@
+import { randomUUID } from 'node:crypto';
+import { addAbortListener } from 'node:events';
+import { Writable } from 'node:stream';
+
+import {
+  ByteBudget,
+  canonicalHashKey,
+  isShardlineError,
+  publishDiagnostics,
+  ShardlineError,
+  type ShardMapMessage,
+  sleep,
+} from '@shardline/shared';
+
+import { Dispatcher } from './dispatcher.js';
+import type { Entry } from './entry.js';
+import {
+  type ProducerOptions,
+  type PutRecord,
+  type ResolvedProducerOptions,
+  resolveProducerOptions,
+} from './options.js';
+import {
+  type FlushGroup,
+  type PendingRecord,
+  PutError,
+  type PutReceipt,
+} from './pending-record.js';
+import { type KinesisWritePort, SdkKinesisWritePort } from './put-records-client.js';
+import { Router } from './router.js';
+import { ShardMap } from './shard-map.js';
+
+/** What a producer did since it was made, and what it holds. */
+export interface ProducerStats {
+  readonly userRecordsDelivered: number;
+  readonly userRecordsFailed: number;
+  /** Stored, each counted once a copy. */
+  readonly kinesisRecords: number;
+  /** Payload and partition keys of the Kinesis records that were stored. */
+  readonly kinesisBytes: number;
+  /** Data of the user records that were stored. */
+  readonly userBytes: number;
+  readonly requests: number;
+  /** Requests that failed as a whole. */
+  readonly failedRequests: number;
+  /** Entries of requests that were sent again, for whatever reason. */
+  readonly retriedEntries: number;
+  readonly throttledEntries: number;
+  /** Kinesis records stored on a shard that does not own all their user records, and sent again. */
+  readonly resentEntries: number;
+  /** Bytes before and after compression of what was compressed. */
+  readonly compression: { readonly rawBytes: number; readonly sealedBytes: number };
+  readonly bufferedRecords: number;
+  readonly bufferedBytes: number;
+  readonly requestsInFlight: number;
+  readonly openShards: number;
+}
+
+interface Arrival {
+  readonly record: PendingRecord;
+  readonly data: Uint8Array;
+}
+
+/** Characters, at most. @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecordsRequestEntry.html */
+const MAX_PARTITION_KEY_CHARACTERS = 256;
+/** Any stream's, its partition key included. @see https://docs.aws.amazon.com/streams/latest/dev/large-records.html */
+const LARGEST_RECORD_BYTES = 10 * 2 ** 20;
+/** A listing that is due for its age is asked for at most this often. */
+const REFRESH_PAUSE_MS = 1_000;
+
+/**
+ * Puts records into a Kinesis stream: several to a Kinesis record, many to a request, each shard at
+ * its pace, and each again until it is stored or its time is up.
+ *
+ * @example
+ * ```ts
+ * const producer = new Producer({ streamName: 'orders' });
+ * const { shardId, sequenceNumber } = await producer.put({ partitionKey: 'customer-7', data: 'hello' });
+ * await producer.close();
+ * ```
+ */
+export class Producer<Data = string | Uint8Array> {
+  readonly #options: ResolvedProducerOptions<Data>;
+  readonly #port: KinesisWritePort;
+  readonly #budget: ByteBudget;
+  readonly #router: Router;
+  readonly #dispatcher: Dispatcher;
+  /** Aborts what waits for room when close() begins, and what waits for the service when it ends. */
+  readonly #closing = new AbortController();
+  readonly #stopping = new AbortController();
+  /** Records that wait for the first listing of the shards. */
+  #arrivals: Arrival[] = [];
+  #group: FlushGroup = { outstanding: 0, previous: undefined, waiters: [] };
+  #flushes = 0;
+  #refreshing: Promise<void> | undefined;
+  #refreshedMs = -Infinity;
+  /** Size of the record that offer() refused last. */
+  #refusedBytes = 0;
+  #drainWaiters: (() => void)[] = [];
+  #bufferedRecords = 0;
+  #delivered = 0;
+  #failed = 0;
+  #userBytes = 0;
+  #closed: Promise<void> | undefined;
+
+  /**
+   * Checks the options and opens nothing: the stream is looked up by the first record.
+   *
+   * @param port - For tests: what to use in place of the SDK.
+   * @throws ShardlineError `INVALID_OPTION`, `CODEC_UNAVAILABLE`.
+   */
+  constructor(options: ProducerOptions<Data>, port?: KinesisWritePort) {
+    const resolved = resolveProducerOptions(options);
+    this.#options = resolved;
+    const { clock, random, stream, isStrict, requestTimeoutMs, maxRequestsInFlight } = resolved;
+    this.#port =
+      port ?? new SdkKinesisWritePort(stream, options, { clock, random, requestTimeoutMs });
+    this.#budget = options.budget ?? new ByteBudget(resolved.maxBufferBytes);
+    this.#router = new Router(resolved, () => this.#dispatcher.wake());
+    this.#dispatcher = new Dispatcher(
+      { streamName: stream.name, isStrict, requestTimeoutMs, maxRequestsInFlight, clock, random },
+      this.#router,
+      this.#port,
+      {
+        delivered: (entry, shardId, sequenceNumber) =>
+          this.#onDelivered(entry, shardId, sequenceNumber),
+        failed: (records, error) => this.#onFailed(records, error),
+        refreshShards: () => this.#refresh('mispredicted'),
+      },
+    );
+  }
+
+  /**
+   * Stores one record. Waits for room in the buffer, then for the service.
+   *
+   * @throws PutError `RECORD_EXPIRED`, `STREAM_NOT_FOUND`, `ACCESS_DENIED`, `SERVICE_REJECTED`,
+   * `CLOSED`, with its attempts; ShardlineError `INVALID_RECORD`, `RECORD_TOO_LARGE` before any.
+   * `signal.reason` if the signal aborts while the record waits for room; later it changes nothing.
+   */
+  async put(
+    record: PutRecord<Data>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<PutReceipt> {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const prepared = this.#prepare(record);
+    // No await where there is room: a put before close() is part of its flush.
+    if (!this.#tryAdmit(prepared.bytes)) await this.#admit(prepared.bytes, signal);
+    return new Promise((resolve, reject) => this.#add(prepared, resolve, reject));
+  }
+
+  /**
+   * Takes a record without a promise for it, if there is room; the `onOutcome` option, which must be
+   * given, tells what became of it.
+   *
+   * @returns False if there was no room and the record was not taken: wait for {@link drain}.
+   * @throws ShardlineError `INVALID_OPTION` without `onOutcome`; as {@link put} before any attempt.
+   */
+  offer(record: PutRecord<Data>): boolean {
+    if (!this.#options.onOutcome) {
+      throw new ShardlineError(
+        'INVALID_OPTION',
+        '`offer` needs the `onOutcome` option: without it a failure would go unseen',
+        { value: 'onOutcome' },
+      );
+    }
+    const prepared = this.#prepare(record);
+    if (!this.#tryAdmit(prepared.bytes)) {
+      this.#refusedBytes = prepared.bytes;
+      return false;
+    }
+    this.#add(prepared, undefined, undefined);
+    return true;
+  }
+
+  /** Resolves when there is room for the record that {@link offer} refused last. */
+  drain(): Promise<void> {
+    if (this.#closed || this.#hasRoom(this.#refusedBytes)) return Promise.resolve();
+    return new Promise((resolve) => this.#drainWaiters.push(resolve));
+  }
+
+  /** Stores records; one result a record, in order. */
+  putMany(
+    records: Iterable<PutRecord<Data>>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<PromiseSettledResult<PutReceipt>[]> {
+    return Promise.allSettled(Array.from(records, (record) => this.put(record, options)));
+  }
+
+  /** A stream of records to write to, for `pipeline`; it ends when all that was written is stored. */
+  writable(): Writable {
+    let failure: Error | undefined;
+    return new Writable({
+      objectMode: true,
+      write: (record: PutRecord<Data>, _encoding, done) => {
+        const admitted = this.#writeOne(record, (error) => (failure ??= error));
+        admitted.then(() => done(failure), done);
+      },
+      final: (done) => {
+        this.flush().then(() => done(failure), done);
+      },
+    });
+  }
+
+  /** Resolves when every record that was put before is stored or given up. */
+  async flush(): Promise<void> {
+    const group = this.#group;
+    const next: FlushGroup = { outstanding: 0, previous: group, waiters: [] };
+    this.#group = next;
+    this.#flushes += 1;
+    this.#dispatcher.isFlushing = true;
+    for (let each: FlushGroup | undefined = group; each; each = each.previous) {
+      const { waiters } = each;
+      if (each.outstanding > 0) await new Promise<void>((resolve) => waiters.push(resolve));
+    }
+    // Nobody needs to ask the settled groups again.
+    next.previous = undefined;
+    this.#flushes -= 1;
+    if (this.#flushes === 0) this.#dispatcher.isFlushing = false;
+  }
+
+  /**
+   * Refuses new records and stores those it has. What is not stored when the time is up is rejected
+   * with `CLOSED`. May be called twice.
+   *
+   * @param options - `timeoutMs`: unit: milliseconds; range: 0 and up. Default: `recordTtlMs`.
+   */
+  close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    this.#closed ??= this.#close(options.timeoutMs ?? this.#options.recordTtlMs);
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  stats(): ProducerStats {
+    return {
+      userRecordsDelivered: this.#delivered,
+      userRecordsFailed: this.#failed,
+      userBytes: this.#userBytes,
+      ...this.#dispatcher.stats,
+      compression: { ...this.#router.compression },
+      bufferedRecords: this.#bufferedRecords,
+      bufferedBytes: this.#budget.usedBytes,
+      requestsInFlight: this.#dispatcher.requestsInFlight,
+      openShards: this.#router.lanes.length,
+    };
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    const error = new ShardlineError('CLOSED', 'the producer was closed');
+    this.#closing.abort(error);
+    this.#releaseDrainWaiters();
+    const timedOut = new AbortController();
+    await Promise.race([
+      this.flush(),
+      sleep(this.#options.clock, timeoutMs, timedOut.signal).catch(() => {}),
+    ]);
+    timedOut.abort();
+    this.#stopping.abort(error);
+    this.#dispatcher.stop(error);
+    for (const { record } of this.#arrivals.splice(0)) {
+      this.#onFailed([record], new PutError(error, []));
+    }
+    this.#port.close();
+  }
+
+  // Admission
+
+  #hasRoom(bytes: number): boolean {
+    return (
+      this.#bufferedRecords < this.#options.maxBufferRecords &&
+      this.#budget.waiting === 0 &&
+      this.#budget.usedBytes + bytes <= this.#budget.capacityBytes
+    );
+  }
+
+  #tryAdmit(bytes: number): boolean {
+    return this.#bufferedRecords < this.#options.maxBufferRecords && this.#budget.tryAcquire(bytes);
+  }
+
+  async #admit(bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    const stop = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
+    await this.#budget.acquire(bytes, stop);
+    while (this.#bufferedRecords >= this.#options.maxBufferRecords && !stop.aborted) {
+      await new Promise<void>((resolve) => {
+        const listener = addAbortListener(stop, () => resolve());
+        this.#drainWaiters.push(() => {
+          listener[Symbol.dispose]();
+          resolve();
+        });
+      });
+    }
+    if (!stop.aborted) return;
+    this.#budget.release(bytes);
+    throw stop.reason;
+  }
+
+  /** Resolves once the record is admitted, not once it is stored. */
+  async #writeOne(record: PutRecord<Data>, onFailure: (error: Error) => void): Promise<void> {
+    const prepared = this.#prepare(record);
+    if (!this.#tryAdmit(prepared.bytes)) await this.#admit(prepared.bytes, undefined);
+    this.#add(prepared, () => {}, onFailure);
+  }
+
+  #prepare(record: PutRecord<Data>): PreparedRecord {
+    if (this.#closed) throw new ShardlineError('CLOSED', 'the producer is closed');
+    const { partitionKey: keyOf, serialize } = this.#options;
+    const partitionKey = record.partitionKey ?? keyOf?.(record.data) ?? randomUUID();
+    checkPartitionKey(partitionKey);
+    const explicitHashKey =
+      record.explicitHashKey === undefined ? undefined : canonicalHashKey(record.explicitHashKey);
+    const serialized = serialize(record.data);
+    const data = typeof serialized === 'string' ? Buffer.from(serialized) : serialized;
+    if (!(data instanceof Uint8Array)) {
+      throw new ShardlineError(
+        'INVALID_RECORD',
+        `data must be a string or bytes, got ${typeof data}`,
+        {
+          value: typeof data,
+        },
+      );
+    }
+    const partitionKeyBytes = Buffer.byteLength(partitionKey);
+    const bytes = data.length + partitionKeyBytes;
+    checkSize(bytes, this.#router.map ? this.#router.maxRecordBytes : LARGEST_RECORD_BYTES);
+    return { partitionKey, partitionKeyBytes, explicitHashKey, data, bytes };
+  }
+
+  // The way in
+
+  #add(
+    prepared: PreparedRecord,
+    resolve: PendingRecord['resolve'],
+    reject: PendingRecord['reject'],
+  ): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    const record: PendingRecord = {
+      partitionKey: prepared.partitionKey,
+      partitionKeyBytes: prepared.partitionKeyBytes,
+      explicitHashKey: prepared.explicitHashKey,
+      bytes: prepared.bytes,
+      expiresMs: nowMs + this.#options.recordTtlMs,
+      group: this.#group,
+      resolve,
+      reject,
+    };
+    this.#group.outstanding += 1;
+    this.#bufferedRecords += 1;
+    const { map } = this.#router;
+    if (!map) {
+      this.#arrivals.push({ record, data: Buffer.from(prepared.data) });
+      void this.#refresh('start');
+      return;
+    }
+    this.#dispatcher.onAdded(prepared.bytes, this.#router.add(record, prepared.data, nowMs));
+    if (nowMs - map.loadedMs > this.#options.shardMapMaxAgeMs) void this.#refresh('periodic');
+  }
+
+  /** Looks at the shards again; the old map serves meanwhile, and on if that fails. */
+  #refresh(reason: ShardMapMessage['reason']): Promise<void> {
+    const { clock } = this.#options;
+    if (this.#refreshing) return this.#refreshing;
+    const isTooSoon = clock.monotonicMs() - this.#refreshedMs < REFRESH_PAUSE_MS;
+    if (isTooSoon && reason === 'periodic') return Promise.resolve();
+    this.#refreshing = this.#load(reason).finally(() => {
+      this.#refreshing = undefined;
+      this.#refreshedMs = clock.monotonicMs();
+      this.#dispatcher.wake();
+    });
+    return this.#refreshing;
+  }
+
+  async #load(reason: ShardMapMessage['reason']): Promise<void> {
+    const { clock, stream } = this.#options;
+    const startedMs = clock.monotonicMs();
+    try {
+      const { shards, maxRecordBytes } = await this.#port.describe(this.#stopping.signal);
+      this.#router.useMap(new ShardMap(shards, startedMs), maxRecordBytes, clock.monotonicMs());
+      publishDiagnostics('shardline:producer:shard-map', () => ({
+        streamName: stream.name,
+        openShards: shards.length,
+        reason,
+      }));
+    } catch (error) {
+      this.#rejectArrivals(error);
+      return;
+    }
+    for (const { record, data } of this.#arrivals.splice(0)) {
+      try {
+        checkSize(record.bytes, this.#router.maxRecordBytes);
+      } catch (error) {
+        this.#onFailed([record], new PutError(error as ShardlineError, []));
+        continue;
+      }
+      this.#router.add(record, data, clock.monotonicMs());
+    }
+  }
+
+  #rejectArrivals(error: unknown): void {
+    const cause = isShardlineError(error)
+      ? error
+      : new ShardlineError('SERVICE_UNAVAILABLE', 'the shards could not be listed', {
+          cause: error,
+        });
+    const records = this.#arrivals.splice(0).map(({ record }) => record);
+    if (records.length > 0) this.#onFailed(records, new PutError(cause, []));
+  }
+
+  // The way out
+
+  #onDelivered(entry: Entry, shardId: string, sequenceNumber: string): void {
+    const { isAggregate, attempts, records } = entry;
+    let offered = 0;
+    records.forEach(({ resolve, bytes, partitionKeyBytes }, index) => {
+      this.#userBytes += bytes - partitionKeyBytes;
+      if (!resolve) offered += 1;
+      else {
+        const subSequenceNumber = isAggregate ? index : undefined;
+        resolve({ shardId, sequenceNumber, subSequenceNumber, attempts });
+      }
+    });
+    this.#delivered += records.length;
+    this.#release(records);
+    if (offered > 0) {
+      this.#options.onOutcome?.({ stored: true, userRecords: offered, shardId, sequenceNumber });
+    }
+  }
+
+  #onFailed(records: readonly PendingRecord[], error: PutError): void {
+    let offered = 0;
+    for (const { reject } of records) {
+      if (reject) reject(error);
+      else offered += 1;
+    }
+    this.#failed += records.length;
+    this.#release(records);
+    if (offered > 0) this.#options.onOutcome?.({ stored: false, userRecords: offered, error });
+  }
+
+  #release(records: readonly PendingRecord[]): void {
+    let released = 0;
+    for (const { bytes, group } of records) {
+      released += bytes;
+      group.outstanding -= 1;
+      if (group.outstanding === 0) for (const waiter of group.waiters.splice(0)) waiter();
+    }
+    this.#bufferedRecords -= records.length;
+    this.#budget.release(released);
+    if (this.#hasRoom(this.#refusedBytes)) this.#releaseDrainWaiters();
+  }
+
+  #releaseDrainWaiters(): void {
+    for (const waiter of this.#drainWaiters.splice(0)) waiter();
+  }
+}
+
+interface PreparedRecord {
+  readonly partitionKey: string;
+  readonly partitionKeyBytes: number;
+  readonly explicitHashKey: string | undefined;
+  readonly data: Uint8Array;
+  readonly bytes: number;
+}
+
+function checkPartitionKey(partitionKey: unknown): asserts partitionKey is string {
+  if (typeof partitionKey !== 'string') {
+    throw new ShardlineError(
+      'INVALID_RECORD',
+      `a partition key must be a string, got ${typeof partitionKey}`,
+      {
+        value: typeof partitionKey,
+      },
+    );
+  }
+  // As many UTF-16 units are at most as many characters.
+  if (partitionKey.length >= 1 && partitionKey.length <= MAX_PARTITION_KEY_CHARACTERS) return;
+  const characters = Array.from(partitionKey).length;
+  if (characters >= 1 && characters <= MAX_PARTITION_KEY_CHARACTERS) return;
+  throw new ShardlineError(
+    'INVALID_RECORD',
+    `a partition key must have 1 to ${MAX_PARTITION_KEY_CHARACTERS} characters, got ${characters}`,
+    { value: characters, limit: `1 to ${MAX_PARTITION_KEY_CHARACTERS}`, unit: 'characters' },
+  );
+}
+
+function checkSize(bytes: number, limit: number): void {
+  if (bytes <= limit) return;
+  throw new ShardlineError(
+    'RECORD_TOO_LARGE',
+    `data and partition key must have at most ${limit} bytes, got ${bytes} bytes`,
+    { value: bytes, limit, unit: 'bytes' },
+  );
+}

@@ -1,0 +1,218 @@
+import {
+  DescribeStreamSummaryCommand,
+  KinesisClient,
+  type KinesisClientConfig,
+  ListShardsCommand,
+  type ListShardsCommandInput,
+  PutRecordsCommand,
+} from '@aws-sdk/client-kinesis';
+import {
+  classifyAwsError,
+  type Clock,
+  findHoles,
+  fromAwsError,
+  parseHashRange,
+  type Random,
+  retryControlPlane,
+  ShardlineError,
+} from '@shardline/shared';
+import { NodeHttpHandler } from '@smithy/node-http-handler';
+
+import type { StreamRef } from './options.js';
+import type { OpenShard } from './shard-map.js';
+import type { EntryOutcome } from './verdict.js';
+
+/** One record of a PutRecords request. */
+export interface PutRecordsEntry {
+  readonly partitionKey: string;
+  readonly explicitHashKey: string | undefined;
+  readonly payload: Uint8Array;
+}
+
+/** All a producer asks of Kinesis. */
+export interface KinesisWritePort {
+  /** Open shards that cover all hash keys, and the largest record the stream takes. */
+  describe(signal: AbortSignal): Promise<{
+    readonly shards: readonly OpenShard[];
+    readonly maxRecordBytes: number;
+  }>;
+  /** One outcome an entry, in order. Throws what the SDK threw if the request failed as a whole. */
+  putRecords(
+    entries: readonly PutRecordsEntry[],
+    signal: AbortSignal,
+  ): Promise<readonly EntryOutcome[]>;
+  close(): void;
+}
+
+interface CallRules {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly requestTimeoutMs: number;
+}
+
+/** A record of a stream that was never told otherwise, its partition key included: 1 MiB. */
+const DEFAULT_MAX_RECORD_BYTES = 2 ** 20;
+/** While a reshard is under way the listing can miss a shard for a moment. */
+const INCOMPLETE_LISTING_TRIES = 5;
+
+/** The adapter to `@aws-sdk/client-kinesis`. */
+export class SdkKinesisWritePort implements KinesisWritePort {
+  readonly #client: KinesisClient;
+  readonly #isOwnClient: boolean;
+  readonly #stream: StreamRef;
+  readonly #clock: Clock;
+  readonly #random: Random;
+
+  constructor(
+    stream: StreamRef,
+    clients: {
+      readonly client?: KinesisClient | undefined;
+      readonly clientConfig?: KinesisClientConfig | undefined;
+    },
+    { clock, random, requestTimeoutMs }: CallRules,
+  ) {
+    this.#stream = stream;
+    this.#clock = clock;
+    this.#random = random;
+    this.#isOwnClient = clients.client === undefined;
+    this.#client = clients.client ?? createClient(clients.clientConfig, requestTimeoutMs);
+  }
+
+  async describe(signal: AbortSignal): Promise<{
+    readonly shards: readonly OpenShard[];
+    readonly maxRecordBytes: number;
+  }> {
+    const [maxRecordBytes, shards] = await Promise.all([
+      this.#maxRecordBytes(signal),
+      this.#openShards(signal),
+    ]);
+    return { shards, maxRecordBytes };
+  }
+
+  async putRecords(
+    entries: readonly PutRecordsEntry[],
+    signal: AbortSignal,
+  ): Promise<readonly EntryOutcome[]> {
+    const answer = await this.#client.send(
+      new PutRecordsCommand({
+        ...this.#streamInput(),
+        Records: entries.map(({ partitionKey, explicitHashKey, payload }) => ({
+          PartitionKey: partitionKey,
+          ExplicitHashKey: explicitHashKey,
+          Data: payload,
+        })),
+      }),
+      { abortSignal: signal },
+    );
+    const results = answer.Records ?? [];
+    return entries.map((_, index): EntryOutcome => {
+      const result = results[index];
+      return result?.SequenceNumber !== undefined && result.ShardId !== undefined
+        ? { shardId: result.ShardId, sequenceNumber: result.SequenceNumber }
+        : { errorCode: result?.ErrorCode ?? 'MissingResult' };
+    });
+  }
+
+  close(): void {
+    if (this.#isOwnClient) this.#client.destroy();
+  }
+
+  async #maxRecordBytes(signal: AbortSignal): Promise<number> {
+    try {
+      const answer = await this.#retried('DescribeStreamSummary', signal, () =>
+        this.#client.send(new DescribeStreamSummaryCommand(this.#streamInput()), {
+          abortSignal: signal,
+        }),
+      );
+      const kib = answer.StreamDescriptionSummary?.MaxRecordSizeInKiB;
+      return kib === undefined ? DEFAULT_MAX_RECORD_BYTES : kib * 1024;
+    } catch (error) {
+      // The right to describe is not needed to write: without it the usual size is assumed.
+      if (error instanceof ShardlineError && classifyAwsError(error.cause) === 'denied') {
+        return DEFAULT_MAX_RECORD_BYTES;
+      }
+      throw error;
+    }
+  }
+
+  async #openShards(signal: AbortSignal): Promise<readonly OpenShard[]> {
+    for (let attempt = 1; ; attempt += 1) {
+      const shards = await this.#listOpenShards(signal);
+      const holes = findHoles(shards.map(({ range }) => range));
+      if (holes.length === 0) return shards;
+      if (attempt === INCOMPLETE_LISTING_TRIES) {
+        throw new ShardlineError(
+          'SERVICE_UNAVAILABLE',
+          `the listed shards of stream '${this.#stream.name}' leave ${holes.length} ranges of hash keys open`,
+          { retryable: true, value: holes.length, limit: 0, unit: 'ranges' },
+        );
+      }
+    }
+  }
+
+  async #listOpenShards(signal: AbortSignal): Promise<readonly OpenShard[]> {
+    const shards: OpenShard[] = [];
+    // A page after the first is asked for by its token alone.
+    let input: ListShardsCommandInput = {
+      ...this.#streamInput(),
+      MaxResults: 1_000,
+      ShardFilter: { Type: 'AT_LATEST' },
+    };
+    for (;;) {
+      const page = input;
+      const answer = await this.#retried('ListShards', signal, () =>
+        this.#client.send(new ListShardsCommand(page), { abortSignal: signal }),
+      );
+      for (const shard of answer.Shards ?? []) {
+        // Some emulators ignore the filter.
+        if (shard.SequenceNumberRange?.EndingSequenceNumber !== undefined) continue;
+        if (shard.ShardId === undefined || shard.HashKeyRange === undefined) continue;
+        shards.push({
+          shardId: shard.ShardId,
+          range: parseHashRange(shard.HashKeyRange as Required<typeof shard.HashKeyRange>),
+        });
+      }
+      if (answer.NextToken === undefined) return shards;
+      input = { NextToken: answer.NextToken, MaxResults: 1_000 };
+    }
+  }
+
+  async #retried<Answer>(
+    what: string,
+    signal: AbortSignal,
+    call: () => Promise<Answer>,
+  ): Promise<Answer> {
+    try {
+      return await retryControlPlane(call, {
+        clock: this.#clock,
+        random: this.#random,
+        signal,
+      });
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw fromAwsError(error, `${what} of stream '${this.#stream.name}'`);
+    }
+  }
+
+  #streamInput(): { StreamName: string } | { StreamARN: string } {
+    const { name, arn } = this.#stream;
+    return arn === undefined ? { StreamName: name } : { StreamARN: arn };
+  }
+}
+
+function createClient(config: KinesisClientConfig = {}, requestTimeoutMs: number): KinesisClient {
+  const client = new KinesisClient({
+    // The SDK's own handler opens a connection for every call.
+    requestHandler: new NodeHttpHandler({
+      connectionTimeout: 3_000,
+      requestTimeout: requestTimeoutMs,
+      throwOnRequestTimeout: true,
+    }),
+    ...config,
+    // Retries are the producer's: on its clock, under its deadline, record by record.
+    maxAttempts: 1,
+  });
+  // Walks every record of every call even with no logger set.
+  client.middlewareStack.remove('loggerMiddleware');
+  return client;
+}
