@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
-// Without `module`: the AWS SDK's files behind it do not load in Node.
-const conditions = ['@shardline/source', 'node', 'import', 'default'];
+// No `import` and no `module`: Node gets the list too, and would load ES modules where CommonJS asks.
+const conditions = ['@shardline/source', 'node'];
 
 export default defineConfig({
   resolve: { conditions },

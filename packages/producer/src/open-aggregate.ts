@@ -1,5 +1,5 @@
 import {
-  AggregateEncoder,
+  type AggregateEncoder,
   startsLikeAggregate,
   startsLikeEnvelope,
   storeInEnvelope,

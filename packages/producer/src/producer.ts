@@ -193,11 +193,14 @@ export class Producer<Data = string | Uint8Array> {
     return new Writable({
       objectMode: true,
       write: (record: PutRecord<Data>, _encoding, done) => {
-        const admitted = this.#writeOne(record, (error) => (failure ??= error));
-        admitted.then(() => done(failure), done);
+        void callBack(
+          this.#writeOne(record, (error) => (failure ??= error)),
+          () => failure,
+          done,
+        );
       },
       final: (done) => {
-        this.flush().then(() => done(failure), done);
+        void callBack(this.flush(), () => failure, done);
       },
     });
   }
@@ -454,6 +457,22 @@ export class Producer<Data = string | Uint8Array> {
   #releaseDrainWaiters(): void {
     for (const waiter of this.#drainWaiters.splice(0)) waiter();
   }
+}
+
+/** Tells a stream's callback how a promise ended, or what else went wrong meanwhile. */
+async function callBack(
+  work: Promise<void>,
+  otherFailure: () => Error | undefined,
+  done: (error?: Error) => void,
+): Promise<void> {
+  let failure: Error | undefined;
+  try {
+    await work;
+    failure = otherFailure();
+  } catch (error) {
+    failure = error as Error;
+  }
+  done(failure);
 }
 
 interface PreparedRecord {

@@ -389,7 +389,7 @@ describe('Producer', () => {
   });
 
   describe('when the stream is resharded', () => {
-    const everyKeyOnce = (port: FakePort, count: number): void => {
+    const expectEveryKeyOnce = (port: FakePort, count: number): void => {
       const read = port.readableByKey();
       expect([...read.keys()].sort()).toEqual(keys(count).sort());
       for (const values of read.values()) expect(values).toEqual(['x']);
@@ -435,7 +435,7 @@ describe('Producer', () => {
       port.shards = split(port.shards, 0, ['child-a', 'child-b']);
       port.answer = () => undefined;
       await finish(clock, puts);
-      everyKeyOnce(port, 100);
+      expectEveryKeyOnce(port, 100);
     });
   });
 

@@ -7,7 +7,7 @@ import { shardOperations } from './operations/shards.js';
 import { streamOperations } from './operations/streams.js';
 import { invalidArgument, notFound, ServiceFault } from './service-fault.js';
 import type { StoredRecord } from './shard.js';
-import { Stream, type StreamConsumer } from './stream.js';
+import type { Stream, StreamConsumer } from './stream.js';
 import { type ShardSubscription, SubscriptionBook } from './subscription.js';
 import { type Input, validateRequest } from './validation.js';
 

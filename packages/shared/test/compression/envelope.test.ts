@@ -7,6 +7,7 @@ import {
   openEnvelope,
   readEnvelopeHeader,
   sealEnvelope,
+  type ShardlineError,
   storeInEnvelope,
 } from '@shardline/shared';
 import fc from 'fast-check';
@@ -19,6 +20,15 @@ function open(bytes: Uint8Array, limit = LIMIT): Buffer {
   const header = readEnvelopeHeader(bytes);
   if (!header) throw new Error('not an envelope');
   return Buffer.from(openEnvelope(bytes, header, limit));
+}
+
+/** What is inside, or the code of the error. */
+function outcome(bytes: Uint8Array): string {
+  try {
+    return open(bytes).toString();
+  } catch (error) {
+    return (error as ShardlineError).code;
+  }
 }
 
 /** An envelope with a header that is valid in itself. */
@@ -99,13 +109,7 @@ describe('the compressed envelope', () => {
       const changed = Buffer.from(sealed);
       changed[at] = (changed[at] ?? 0) ^ 0x55;
       // A changed byte may not change the content (gzip's file name flags); it must never give other bytes.
-      let result: Buffer | undefined;
-      try {
-        result = open(changed);
-      } catch (error) {
-        expect(error).toMatchObject({ code: 'DAMAGED_RECORD' });
-      }
-      expect(result === undefined || result.equals(raw)).toBe(true);
+      expect(outcome(changed)).toBeOneOf(['DAMAGED_RECORD', raw.toString()]);
     }
     expect(() => open(sealed.subarray(0, -3))).toThrow(
       expect.objectContaining({ code: 'DAMAGED_RECORD' }),
@@ -124,10 +128,7 @@ describe('the compressed envelope', () => {
 
   it('names the runtime that is needed where zstd is missing', async () => {
     const zstd: Codec = 'zstd';
-    if (isCodecAvailable(zstd)) {
-      expect(open(await sealEnvelope(Buffer.from('z'), zstd, 'data')).toString()).toBe('z');
-      return;
-    }
+    if (isCodecAvailable(zstd)) return; // Covered by the tests above.
     const missing = expect.objectContaining({ code: 'CODEC_UNAVAILABLE', limit: 'Node 22.15' });
     await expect(sealEnvelope(Buffer.from('z'), zstd, 'data')).rejects.toEqual(missing);
     expect(() => open(forged(4, 0, 1, Buffer.from('z')))).toThrow(missing);

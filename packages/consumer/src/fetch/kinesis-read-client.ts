@@ -1,0 +1,351 @@
+import {
+  DescribeStreamConsumerCommand,
+  DescribeStreamSummaryCommand,
+  GetRecordsCommand,
+  GetShardIteratorCommand,
+  KinesisClient,
+  type KinesisClientConfig,
+  ListShardsCommand,
+  type ListShardsCommandInput,
+  RegisterStreamConsumerCommand,
+  type ShardFilter,
+  type StartingPosition,
+  SubscribeToShardCommand,
+  type SubscribeToShardEvent,
+  type ChildShard as WireChildShard,
+} from '@aws-sdk/client-kinesis';
+import {
+  awsErrorName,
+  type Clock,
+  fromAwsError,
+  isSentinel,
+  parseHashRange,
+  type Random,
+  retryControlPlane,
+  ShardlineError,
+  sleep,
+} from '@shardline/shared';
+import { NodeHttpHandler } from '@smithy/node-http-handler';
+
+import type { InitialPosition, Shard } from '../shard/shard-sync.js';
+import type { ChildShard, FetchedBatch, StartingPoint } from './fetcher.js';
+
+/** A stream as requests name it. */
+export interface StreamRef {
+  readonly name: string;
+  readonly arn: string | undefined;
+}
+
+export interface KinesisReadClientOptions {
+  readonly stream: StreamRef;
+  readonly client?: KinesisClient | undefined;
+  readonly clientConfig?: KinesisClientConfig | undefined;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** An answer of GetRecords: what was read, and where to go on. */
+export interface ReadPage extends FetchedBatch {
+  /** Undefined at the end of the shard. */
+  readonly nextIterator: string | undefined;
+}
+
+/** An event of a subscription: what was pushed, and where to resume. */
+export interface SubscriptionBatch extends FetchedBatch {
+  /** Undefined at the end of the shard. */
+  readonly continuation: string | undefined;
+}
+
+/** How long one call but a subscription may take. */
+const REQUEST_TIMEOUT_MS = 30_000;
+const CONSUMER_POLL_MS = 200;
+const CONSUMER_POLLS = 300;
+
+/** The adapter to `@aws-sdk/client-kinesis`: everything a consumer asks of Kinesis. */
+export class KinesisReadClient {
+  readonly #options: KinesisReadClientOptions;
+  readonly #calls: KinesisClient;
+  /** Subscriptions are HTTP/2, each on a connection of its own in the SDK's own handler. */
+  readonly #subscriptions: KinesisClient;
+
+  constructor(options: KinesisReadClientOptions) {
+    this.#options = options;
+    this.#calls =
+      options.client ??
+      createClient({
+        // The SDK's own handler opens a connection for every call.
+        requestHandler: new NodeHttpHandler({
+          connectionTimeout: 3_000,
+          requestTimeout: REQUEST_TIMEOUT_MS,
+          throwOnRequestTimeout: true,
+        }),
+        ...options.clientConfig,
+      });
+    this.#subscriptions = options.client ?? createClient({ ...options.clientConfig });
+  }
+
+  /** All shards, or those a new application begins with. */
+  async listShards(signal: AbortSignal, startingAt?: InitialPosition): Promise<Shard[]> {
+    const shards: Shard[] = [];
+    let input: ListShardsCommandInput = {
+      ...this.#streamInput(),
+      MaxResults: 1_000,
+      ...(startingAt !== undefined && { ShardFilter: filterFor(startingAt) }),
+    };
+    for (;;) {
+      const page = input;
+      const answer = await this.#retried('ListShards', signal, () =>
+        this.#calls.send(new ListShardsCommand(page), { abortSignal: signal }),
+      );
+      for (const shard of answer.Shards ?? []) {
+        const { ShardId, HashKeyRange, SequenceNumberRange } = shard;
+        if (ShardId === undefined || HashKeyRange === undefined) continue;
+        shards.push({
+          shardId: ShardId,
+          range: parseHashRange(HashKeyRange as Required<typeof HashKeyRange>),
+          parentShardIds: [shard.ParentShardId, shard.AdjacentParentShardId].filter(
+            (id) => id !== undefined,
+          ),
+          isOpen: SequenceNumberRange?.EndingSequenceNumber === undefined,
+          startingSequenceNumber: SequenceNumberRange?.StartingSequenceNumber ?? '',
+        });
+      }
+      if (answer.NextToken === undefined) return shards;
+      // A page after the first is asked for by its token alone.
+      input = { NextToken: answer.NextToken, MaxResults: 1_000 };
+    }
+  }
+
+  /** @throws What the SDK threw. */
+  async getIterator(shardId: string, from: StartingPoint, signal: AbortSignal): Promise<string> {
+    const { Type, ...at } = startingPosition(from, 'AT_SEQUENCE_NUMBER');
+    return this.#iterator(shardId, Type, at, signal);
+  }
+
+  /** An iterator behind a record that was read. @throws What the SDK threw. */
+  async getIteratorAfter(
+    shardId: string,
+    sequenceNumber: string,
+    signal: AbortSignal,
+  ): Promise<string> {
+    return this.#iterator(
+      shardId,
+      'AFTER_SEQUENCE_NUMBER',
+      { SequenceNumber: sequenceNumber },
+      signal,
+    );
+  }
+
+  /** @throws What the SDK threw. */
+  async getRecords(iterator: string, signal: AbortSignal): Promise<ReadPage> {
+    const { arn } = this.#options.stream;
+    const answer = await this.#calls.send(
+      new GetRecordsCommand({ ShardIterator: iterator, ...(arn && { StreamARN: arn }) }),
+      { abortSignal: signal },
+    );
+    return {
+      records: answer.Records ?? [],
+      millisBehindLatest: answer.MillisBehindLatest ?? 0,
+      nextIterator: answer.NextShardIterator,
+      childShards:
+        answer.NextShardIterator === undefined ? childShards(answer.ChildShards) : undefined,
+    };
+  }
+
+  /**
+   * Subscribes to a shard. Resolves when the service has accepted; the batches end when the
+   * subscription does, which says nothing about the shard: look at the last `continuation`.
+   *
+   * @param signal - Ends the subscription; nothing else does.
+   * @throws What the SDK threw, from the call or from the iteration.
+   */
+  async subscribe(
+    consumerArn: string,
+    shardId: string,
+    from: StartingPoint & { readonly isContinuation: boolean },
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<SubscriptionBatch>> {
+    const answer = await this.#subscriptions.send(
+      new SubscribeToShardCommand({
+        ConsumerARN: consumerArn,
+        ShardId: shardId,
+        StartingPosition: startingPosition(
+          from,
+          from.isContinuation ? 'AFTER_SEQUENCE_NUMBER' : 'AT_SEQUENCE_NUMBER',
+        ),
+      }),
+      { abortSignal: signal },
+    );
+    const stream = answer.EventStream ?? [];
+    return (async function* (): AsyncGenerator<SubscriptionBatch> {
+      for await (const event of stream) {
+        if (event.SubscribeToShardEvent) yield batchOf(event.SubscribeToShardEvent);
+      }
+    })();
+  }
+
+  /** The ARN of the fan-out consumer of a name; registered if there is none, and waited for. */
+  async consumerArn(consumerName: string, signal: AbortSignal): Promise<string> {
+    const StreamARN = await this.#streamArn(signal);
+    const { clock } = this.#options;
+    for (let poll = 0; poll < CONSUMER_POLLS; poll += 1) {
+      const consumer = await this.#describeConsumer(StreamARN, consumerName, signal);
+      if (consumer?.ConsumerStatus === 'ACTIVE' && consumer.ConsumerARN !== undefined) {
+        return consumer.ConsumerARN;
+      }
+      if (!consumer) await this.#registerConsumer(StreamARN, consumerName, signal);
+      if (poll > 0) await sleep(clock, CONSUMER_POLL_MS, signal);
+    }
+    throw new ShardlineError(
+      'SERVICE_UNAVAILABLE',
+      `fan-out consumer '${consumerName}' was not active within ${CONSUMER_POLLS * CONSUMER_POLL_MS} ms`,
+      { retryable: true, limit: CONSUMER_POLLS * CONSUMER_POLL_MS, unit: 'ms' },
+    );
+  }
+
+  close(): void {
+    if (this.#options.client) return;
+    this.#calls.destroy();
+    this.#subscriptions.destroy();
+  }
+
+  async #iterator(
+    shardId: string,
+    type: StartingPosition['Type'],
+    at: Pick<StartingPosition, 'SequenceNumber' | 'Timestamp'>,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const answer = await this.#calls.send(
+      new GetShardIteratorCommand({
+        ...this.#streamInput(),
+        ShardId: shardId,
+        ShardIteratorType: type,
+        StartingSequenceNumber: at.SequenceNumber,
+        Timestamp: at.Timestamp,
+      }),
+      { abortSignal: signal },
+    );
+    return answer.ShardIterator ?? '';
+  }
+
+  async #streamArn(signal: AbortSignal): Promise<string> {
+    const { arn } = this.#options.stream;
+    if (arn !== undefined) return arn;
+    const answer = await this.#retried('DescribeStreamSummary', signal, () =>
+      this.#calls.send(new DescribeStreamSummaryCommand(this.#streamInput()), {
+        abortSignal: signal,
+      }),
+    );
+    return answer.StreamDescriptionSummary?.StreamARN ?? '';
+  }
+
+  async #describeConsumer(
+    StreamARN: string,
+    ConsumerName: string,
+    signal: AbortSignal,
+  ): Promise<
+    { ConsumerStatus?: string | undefined; ConsumerARN?: string | undefined } | undefined
+  > {
+    try {
+      const answer = await this.#retried('DescribeStreamConsumer', signal, () =>
+        this.#calls.send(new DescribeStreamConsumerCommand({ StreamARN, ConsumerName }), {
+          abortSignal: signal,
+        }),
+      );
+      return answer.ConsumerDescription;
+    } catch (error) {
+      if (error instanceof ShardlineError && error.code === 'STREAM_NOT_FOUND') return undefined;
+      throw error;
+    }
+  }
+
+  async #registerConsumer(
+    StreamARN: string,
+    ConsumerName: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#retried('RegisterStreamConsumer', signal, async () => {
+      try {
+        await this.#calls.send(new RegisterStreamConsumerCommand({ StreamARN, ConsumerName }), {
+          abortSignal: signal,
+        });
+      } catch (error) {
+        // Another worker was quicker.
+        if (awsErrorName(error) !== 'ResourceInUseException') throw error;
+      }
+    });
+  }
+
+  async #retried<Answer>(
+    what: string,
+    signal: AbortSignal,
+    call: () => Promise<Answer>,
+  ): Promise<Answer> {
+    const { clock, random, stream } = this.#options;
+    try {
+      return await retryControlPlane(call, { clock, random, signal });
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw fromAwsError(error, `${what} of stream '${stream.name}'`);
+    }
+  }
+
+  #streamInput(): { StreamName: string } | { StreamARN: string } {
+    const { name, arn } = this.#options.stream;
+    return arn === undefined ? { StreamName: name } : { StreamARN: arn };
+  }
+}
+
+function createClient(config: KinesisClientConfig): KinesisClient {
+  // Retries are ours: on our clock, and seen by the status of the shard.
+  const client = new KinesisClient({ ...config, maxAttempts: 1 });
+  // Walks every record of every answer even with no logger set.
+  client.middlewareStack.remove('loggerMiddleware');
+  return client;
+}
+
+function filterFor(position: InitialPosition): ShardFilter {
+  if (typeof position !== 'string') {
+    return { Type: 'AT_TIMESTAMP', Timestamp: position.timestamp };
+  }
+  return { Type: position === 'LATEST' ? 'AT_LATEST' : 'AT_TRIM_HORIZON' };
+}
+
+function startingPosition(
+  { position, timestamp }: StartingPoint,
+  typeOfNumbers: 'AT_SEQUENCE_NUMBER' | 'AFTER_SEQUENCE_NUMBER',
+): StartingPosition {
+  const { sequenceNumber } = position;
+  if (sequenceNumber === 'AT_TIMESTAMP') return { Type: 'AT_TIMESTAMP', Timestamp: timestamp };
+  if (isSentinel(sequenceNumber)) {
+    return { Type: sequenceNumber === 'LATEST' ? 'LATEST' : 'TRIM_HORIZON' };
+  }
+  return { Type: typeOfNumbers, SequenceNumber: sequenceNumber };
+}
+
+function batchOf(event: SubscribeToShardEvent): SubscriptionBatch {
+  const continuation = event.ContinuationSequenceNumber;
+  return {
+    records: event.Records ?? [],
+    millisBehindLatest: event.MillisBehindLatest ?? 0,
+    continuation,
+    childShards: continuation === undefined ? childShards(event.ChildShards) : undefined,
+  };
+}
+
+/**
+ * The children of an ended shard. Undefined unless the answer is whole: an end without children, or a
+ * child without parents, is no end to believe in.
+ */
+function childShards(children: readonly WireChildShard[] | undefined): ChildShard[] | undefined {
+  const result = (children ?? []).flatMap(({ ShardId, ParentShards, HashKeyRange }) =>
+    ShardId === undefined || !ParentShards?.length || HashKeyRange === undefined
+      ? []
+      : {
+          shardId: ShardId,
+          parentShardIds: ParentShards,
+          range: parseHashRange(HashKeyRange as Required<typeof HashKeyRange>),
+        },
+  );
+  return result.length > 0 && result.length === children?.length ? result : undefined;
+}

@@ -1,0 +1,372 @@
+import {
+  type AttributeValue,
+  ConditionalCheckFailedException,
+  CreateTableCommand,
+  DeleteItemCommand,
+  DescribeTableCommand,
+  DynamoDBClient,
+  type DynamoDBClientConfig,
+  GetItemCommand,
+  PutItemCommand,
+  ResourceInUseException,
+  ResourceNotFoundException,
+  ScanCommand,
+  UpdateItemCommand,
+  type UpdateItemCommandInput,
+} from '@aws-sdk/client-dynamodb';
+import {
+  type Clock,
+  comparePositions,
+  fromAwsError,
+  isShardlineError,
+  type Position,
+  type Random,
+  retryControlPlane,
+  ShardlineError,
+  sleep,
+} from '@shardline/shared';
+import { NodeHttpHandler } from '@smithy/node-http-handler';
+
+import type { LeaseStore, Renewal } from './lease-store.js';
+import type { Lease } from './lease.js';
+import { isOwnWrite, renewalAfterRefusal } from './memory-lease-store.js';
+
+type Item = Record<string, AttributeValue>;
+
+export interface DynamoDbLeaseStoreOptions {
+  /** 3 to 255 characters of `a-z A-Z 0-9 _ . -`. */
+  readonly tableName: string;
+  readonly client?: DynamoDBClient | undefined;
+  readonly clientConfig?: DynamoDBClientConfig | undefined;
+  /** How long one call may take. Unit: milliseconds. */
+  readonly requestTimeoutMs: number;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+const TABLE_POLL_MS = 200;
+const TABLE_DEADLINE_MS = 600_000;
+const IS_UNCHANGED = 'leaseCounter = :counter';
+
+/**
+ * Leases in the KCL's own table layout: attribute for attribute, condition for condition. Rows that
+ * are no leases are passed over and attributes it does not know are left alone.
+ */
+export class DynamoDbLeaseStore implements LeaseStore {
+  readonly #options: DynamoDbLeaseStoreOptions;
+  readonly #client: DynamoDBClient;
+
+  constructor(options: DynamoDbLeaseStoreOptions) {
+    this.#options = options;
+    this.#client =
+      options.client ??
+      new DynamoDBClient({
+        requestHandler: new NodeHttpHandler({
+          connectionTimeout: 3_000,
+          requestTimeout: options.requestTimeoutMs,
+          throwOnRequestTimeout: true,
+        }),
+        maxAttempts: 2,
+        ...options.clientConfig,
+      });
+  }
+
+  async prepare(signal: AbortSignal): Promise<void> {
+    const { clock, random, tableName } = this.#options;
+    const deadlineMs = clock.monotonicMs() + TABLE_DEADLINE_MS;
+    while (clock.monotonicMs() < deadlineMs) {
+      const status = await retryControlPlane(() => this.#tableStatus(), { clock, random, signal });
+      if (status === 'ACTIVE' || status === 'UPDATING') return;
+      if (status === undefined) await this.#createTable();
+      await sleep(clock, TABLE_POLL_MS, signal);
+    }
+    throw new ShardlineError(
+      'SERVICE_UNAVAILABLE',
+      `lease table '${tableName}' was not active within ${TABLE_DEADLINE_MS} ms`,
+      { retryable: true, limit: TABLE_DEADLINE_MS, unit: 'ms' },
+    );
+  }
+
+  async list(): Promise<readonly Lease[]> {
+    const leases: Lease[] = [];
+    let from: Item | undefined;
+    do {
+      const page = await this.#call('Scan', () =>
+        this.#client.send(
+          new ScanCommand({ TableName: this.#options.tableName, ExclusiveStartKey: from }),
+        ),
+      );
+      for (const item of page.Items ?? []) {
+        const lease = parseLease(item);
+        if (lease) leases.push(lease);
+      }
+      from = page.LastEvaluatedKey;
+    } while (from);
+    return leases;
+  }
+
+  async get(leaseKey: string): Promise<Lease | undefined> {
+    const { Item: item } = await this.#call('GetItem', () =>
+      this.#client.send(
+        new GetItemCommand({
+          TableName: this.#options.tableName,
+          Key: { leaseKey: { S: leaseKey } },
+          ConsistentRead: true,
+        }),
+      ),
+    );
+    return item && parseLease(item);
+  }
+
+  async create(lease: Lease): Promise<boolean> {
+    const { parentShardIds, hashRange, checkpoint } = lease;
+    const item: Item = {
+      leaseKey: { S: lease.leaseKey },
+      leaseCounter: { N: '0' },
+      ownerSwitchesSinceCheckpoint: { N: '0' },
+      checkpoint: { S: checkpoint.sequenceNumber },
+      checkpointSubSequenceNumber: { N: String(checkpoint.subSequenceNumber) },
+      entityType: { S: 'LEASE' },
+      ...(parentShardIds.length > 0 && { parentShardId: { SS: [...parentShardIds] } }),
+      ...(hashRange && {
+        startingHashKey: { S: hashRange.start.toString() },
+        endingHashKey: { S: hashRange.end.toString() },
+      }),
+    };
+    return this.#conditional('PutItem', () =>
+      this.#client.send(
+        new PutItemCommand({
+          TableName: this.#options.tableName,
+          Item: item,
+          ConditionExpression: 'attribute_not_exists(leaseKey)',
+        }),
+      ),
+    );
+  }
+
+  async renew(lease: Lease, workerId: string): Promise<Renewal> {
+    const renewed = await this.#update(lease, {
+      UpdateExpression: 'SET leaseCounter = :next',
+      ConditionExpression:
+        lease.checkpointOwner === undefined
+          ? `${IS_UNCHANGED} AND attribute_not_exists(checkpointOwner)`
+          : IS_UNCHANGED,
+    });
+    if (renewed)
+      return { kind: 'renewed', lease: { ...lease, leaseCounter: lease.leaseCounter + 1 } };
+    const current = await this.get(lease.leaseKey);
+    return current ? renewalAfterRefusal(lease, current, workerId) : { kind: 'lost' };
+  }
+
+  async take(lease: Lease, workerId: string): Promise<Lease | undefined> {
+    const taken = await this.#update(lease, {
+      UpdateExpression:
+        'SET leaseCounter = :next, leaseOwner = :me REMOVE checkpointOwner ADD ownerSwitchesSinceCheckpoint :one',
+      ConditionExpression: IS_UNCHANGED,
+      ExpressionAttributeValues: { ':me': { S: workerId }, ':one': { N: '1' } },
+    });
+    // Read again in any case: the position may be newer than the listing it was taken from.
+    const current = await this.get(lease.leaseKey);
+    return current && (taken || isOwnWrite(lease, current, workerId)) ? current : undefined;
+  }
+
+  requestHandOver(lease: Lease, nextOwner: string): Promise<boolean> {
+    if (lease.leaseOwner === undefined) return Promise.resolve(false);
+    return this.#updateRow(lease.leaseKey, {
+      UpdateExpression: 'SET leaseOwner = :next, checkpointOwner = :old',
+      ConditionExpression: 'leaseOwner = :old AND attribute_not_exists(checkpointOwner)',
+      ExpressionAttributeValues: { ':next': { S: nextOwner }, ':old': { S: lease.leaseOwner } },
+    });
+  }
+
+  completeHandOver(lease: Lease, workerId: string): Promise<boolean> {
+    return this.#update(lease, {
+      UpdateExpression: 'SET leaseCounter = :next REMOVE checkpointOwner',
+      ConditionExpression: `${IS_UNCHANGED} AND checkpointOwner = :me`,
+      ExpressionAttributeValues: { ':me': { S: workerId } },
+    });
+  }
+
+  release(lease: Lease, workerId: string): Promise<boolean> {
+    return this.#update(lease, {
+      UpdateExpression: 'SET leaseCounter = :next REMOVE leaseOwner',
+      ConditionExpression: `${IS_UNCHANGED} AND leaseOwner = :me`,
+      ExpressionAttributeValues: { ':me': { S: workerId } },
+    });
+  }
+
+  async checkpoint(lease: Lease, workerId: string, position: Position): Promise<Lease | undefined> {
+    const stored = await this.#update(lease, {
+      UpdateExpression:
+        'SET leaseCounter = :next, checkpoint = :checkpoint, checkpointSubSequenceNumber = :sub, ownerSwitchesSinceCheckpoint = :zero ' +
+        'REMOVE pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckpointState',
+      ConditionExpression: IS_UNCHANGED,
+      ExpressionAttributeValues: {
+        ':checkpoint': { S: position.sequenceNumber },
+        ':sub': { N: String(position.subSequenceNumber) },
+        ':zero': { N: '0' },
+      },
+    });
+    if (stored) {
+      return {
+        ...lease,
+        checkpoint: position,
+        leaseCounter: lease.leaseCounter + 1,
+        ownerSwitchesSinceCheckpoint: 0,
+      };
+    }
+    const current = await this.get(lease.leaseKey);
+    const isOurs =
+      current &&
+      isOwnWrite(lease, current, workerId) &&
+      comparePositions(current.checkpoint, position) === 0;
+    return isOurs ? current : undefined;
+  }
+
+  async setChildren(leaseKey: string, childShardIds: readonly string[]): Promise<void> {
+    await this.#updateRow(leaseKey, {
+      UpdateExpression: 'SET childShardIds = :children',
+      ConditionExpression: 'attribute_exists(leaseKey)',
+      ExpressionAttributeValues: { ':children': { SS: [...childShardIds] } },
+    });
+  }
+
+  async delete(leaseKey: string): Promise<void> {
+    await this.#call('DeleteItem', () =>
+      this.#client.send(
+        new DeleteItemCommand({
+          TableName: this.#options.tableName,
+          Key: { leaseKey: { S: leaseKey } },
+        }),
+      ),
+    );
+  }
+
+  close(): void {
+    if (!this.#options.client) this.#client.destroy();
+  }
+
+  /** An update that adds one to the counter. False if its condition does not hold. */
+  #update(
+    lease: Lease,
+    update: Pick<
+      UpdateItemCommandInput,
+      'UpdateExpression' | 'ConditionExpression' | 'ExpressionAttributeValues'
+    >,
+  ): Promise<boolean> {
+    return this.#updateRow(lease.leaseKey, {
+      ...update,
+      ExpressionAttributeValues: {
+        ...update.ExpressionAttributeValues,
+        ':counter': { N: String(lease.leaseCounter) },
+        ':next': { N: String(lease.leaseCounter + 1) },
+      },
+    });
+  }
+
+  #updateRow(
+    leaseKey: string,
+    update: Omit<UpdateItemCommandInput, 'TableName' | 'Key'>,
+  ): Promise<boolean> {
+    return this.#conditional('UpdateItem', () =>
+      this.#client.send(
+        new UpdateItemCommand({
+          TableName: this.#options.tableName,
+          Key: { leaseKey: { S: leaseKey } },
+          ...update,
+        }),
+      ),
+    );
+  }
+
+  async #conditional(what: string, call: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await call();
+      return true;
+    } catch (error) {
+      if (error instanceof ConditionalCheckFailedException) return false;
+      throw this.#wrapped(what, error);
+    }
+  }
+
+  async #call<Result>(what: string, call: () => Promise<Result>): Promise<Result> {
+    try {
+      return await call();
+    } catch (error) {
+      throw this.#wrapped(what, error);
+    }
+  }
+
+  #wrapped(what: string, error: unknown): ShardlineError {
+    return fromAwsError(error, `${what} on lease table '${this.#options.tableName}'`);
+  }
+
+  /** Undefined if there is no table. */
+  async #tableStatus(): Promise<string | undefined> {
+    const { tableName } = this.#options;
+    try {
+      const { Table: table } = await this.#client.send(
+        new DescribeTableCommand({ TableName: tableName }),
+      );
+      const keys = table?.KeySchema?.map((key) => `${key.AttributeName} ${key.KeyType}`).join(', ');
+      if (keys !== 'leaseKey HASH') {
+        throw new ShardlineError(
+          'LEASE_TABLE_INVALID',
+          `table '${tableName}' has the key ${keys}, a lease table has leaseKey HASH`,
+          { value: keys, limit: 'leaseKey HASH' },
+        );
+      }
+      return table?.TableStatus;
+    } catch (error) {
+      if (error instanceof ResourceNotFoundException) return undefined;
+      if (isShardlineError(error)) throw error;
+      throw this.#wrapped('DescribeTable', error);
+    }
+  }
+
+  async #createTable(): Promise<void> {
+    try {
+      await this.#client.send(
+        new CreateTableCommand({
+          TableName: this.#options.tableName,
+          KeySchema: [{ AttributeName: 'leaseKey', KeyType: 'HASH' }],
+          AttributeDefinitions: [{ AttributeName: 'leaseKey', AttributeType: 'S' }],
+          BillingMode: 'PAY_PER_REQUEST',
+        }),
+      );
+    } catch (error) {
+      // Another worker was quicker.
+      if (!(error instanceof ResourceInUseException)) throw this.#wrapped('CreateTable', error);
+    }
+  }
+}
+
+/** The lease a row holds; undefined for rows of other kinds and rows that cannot be read. */
+export function parseLease(item: Item): Lease | undefined {
+  const leaseKey = item['leaseKey']?.S;
+  const leaseCounter = Number(item['leaseCounter']?.N);
+  const sequenceNumber = item['checkpoint']?.S;
+  const entityType = item['entityType']?.S ?? 'LEASE';
+  if (leaseKey === undefined || sequenceNumber === undefined || entityType !== 'LEASE') {
+    return undefined;
+  }
+  if (!Number.isSafeInteger(leaseCounter)) return undefined;
+  const [start, end] = [item['startingHashKey']?.S, item['endingHashKey']?.S];
+  return {
+    leaseKey,
+    leaseCounter,
+    leaseOwner: item['leaseOwner']?.S,
+    checkpointOwner: item['checkpointOwner']?.S,
+    ownerSwitchesSinceCheckpoint: Number(item['ownerSwitchesSinceCheckpoint']?.N ?? 0),
+    checkpoint: {
+      sequenceNumber,
+      subSequenceNumber: Number(item['checkpointSubSequenceNumber']?.N ?? 0),
+    },
+    parentShardIds: item['parentShardId']?.SS ?? [],
+    childShardIds: item['childShardIds']?.SS ?? [],
+    hashRange:
+      start === undefined || end === undefined
+        ? undefined
+        : { start: BigInt(start), end: BigInt(end) },
+  };
+}

@@ -1,0 +1,194 @@
+import {
+  type Clock,
+  comparePositions,
+  isSentinel,
+  type Position,
+  publishDiagnostics,
+  ShardlineError,
+  type Timer,
+} from '@shardline/shared';
+
+import type { LeaseStore } from './lease-store.js';
+import type { Lease } from './lease.js';
+
+export interface HeldLeaseOptions {
+  readonly store: LeaseStore;
+  readonly clock: Clock;
+  readonly workerId: string;
+  /** How long others wait before they take it. Unit: milliseconds. */
+  readonly failoverMs: number;
+}
+
+/**
+ * The owner stops this share of the failover time before others may take the lease: their clocks may
+ * run faster than ours, and what runs needs a moment to notice.
+ */
+const SAFETY_RATIO = 0.1;
+
+/**
+ * A lease this worker owns. Writes to it go one after the other; it ends when it is lost, given away
+ * or released, and at the latest when others may think that we are dead.
+ */
+export class HeldLease {
+  /** Aborts when the lease ends, whatever the reason. */
+  readonly signal: AbortSignal;
+  /** Grows with every owner of the shard: lets a store that a handler writes to refuse a former owner. */
+  readonly fencingToken: number;
+  readonly #options: HeldLeaseOptions;
+  readonly #controller = new AbortController();
+  #lease: Lease;
+  #validUntilMs = 0;
+  #timer: Timer | undefined;
+  #tail: Promise<unknown> = Promise.resolve();
+  #onHandOverRequested: (nextOwner: string) => void = () => {};
+
+  /** @param sentMs - When the request that made it ours was sent, on the monotonic clock. */
+  constructor(lease: Lease, sentMs: number, options: HeldLeaseOptions) {
+    this.#lease = lease;
+    this.#options = options;
+    this.signal = this.#controller.signal;
+    this.fencingToken = lease.leaseCounter;
+    this.#extend(sentMs);
+  }
+
+  get lease(): Lease {
+    return this.#lease;
+  }
+
+  get leaseKey(): string {
+    return this.#lease.leaseKey;
+  }
+
+  /** False from the moment at which another worker might own it; does not wait for a timer to say so. */
+  get isValid(): boolean {
+    if (this.signal.aborted) return false;
+    if (this.#options.clock.monotonicMs() < this.#validUntilMs) return true;
+    this.#end('lost');
+    return false;
+  }
+
+  /** Calls `listener` when another worker asks for the lease, once. */
+  onHandOverRequested(listener: (nextOwner: string) => void): void {
+    this.#onHandOverRequested = listener;
+    const { checkpointOwner, leaseOwner } = this.#lease;
+    if (checkpointOwner !== undefined && leaseOwner !== undefined) listener(leaseOwner);
+  }
+
+  /** Tells others that we live. Throws what the store threw if it could not be reached. */
+  renew(): Promise<void> {
+    return this.#exclusive(async () => {
+      const { store, workerId, clock } = this.#options;
+      const sentMs = clock.monotonicMs();
+      const renewal = await store.renew(this.#lease, workerId);
+      if (renewal.kind === 'lost') {
+        this.#end('lost');
+        return;
+      }
+      this.#lease = renewal.lease;
+      if (renewal.kind === 'renewed') {
+        this.#extend(sentMs);
+        return;
+      }
+      this.#onHandOverRequested(renewal.lease.leaseOwner ?? '');
+      const againMs = clock.monotonicMs();
+      const again = await store.renew(this.#lease, workerId);
+      if (again.kind === 'lost') {
+        this.#end('lost');
+        return;
+      }
+      this.#lease = again.lease;
+      this.#extend(againMs);
+    });
+  }
+
+  /**
+   * Stores a position; one that is not ahead of the stored one is passed over.
+   *
+   * @throws ShardlineError `LEASE_LOST`; what the store threw.
+   */
+  checkpoint(position: Position): Promise<void> {
+    return this.#exclusive(async () => {
+      const { store, workerId, clock } = this.#options;
+      if (comparePositions(position, this.#lease.checkpoint) <= 0) return;
+      const sentMs = clock.monotonicMs();
+      const lease = await store.checkpoint(this.#lease, workerId, position);
+      if (!lease) {
+        this.#end('lost');
+        throw lost(this.leaseKey);
+      }
+      this.#lease = lease;
+      this.#extend(sentMs);
+      publishDiagnostics('shardline:consumer:checkpoint', () => ({
+        leaseKey: this.leaseKey,
+        ...position,
+      }));
+    });
+  }
+
+  /** Gives it to whoever asked for it, or to nobody. Nothing of ours may run for it any more. */
+  release(): Promise<void> {
+    return this.#exclusive(async () => {
+      const { store, workerId } = this.#options;
+      if (this.#lease.checkpointOwner === workerId) {
+        await store.completeHandOver(this.#lease, workerId);
+      } else if (!(await store.release(this.#lease, workerId))) {
+        // Somebody may have asked since the last renewal.
+        const renewal = await store.renew(this.#lease, workerId);
+        if (renewal.kind === 'handOverRequested') {
+          await store.completeHandOver(renewal.lease, workerId);
+        }
+      }
+      this.#end('released');
+    });
+  }
+
+  /** Forgets it after its shard was finished and its position stored. */
+  finish(): void {
+    this.#end('finished');
+  }
+
+  /** Forgets it without telling anybody: it expires. */
+  abandon(): void {
+    this.#end('lost');
+  }
+
+  #exclusive<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = this.#tail.then(() => {
+      if (!this.isValid) throw lost(this.leaseKey);
+      return work();
+    });
+    this.#tail = result.catch(() => {});
+    return result;
+  }
+
+  #extend(sentMs: number): void {
+    const { clock, failoverMs } = this.#options;
+    if (this.signal.aborted) return;
+    this.#validUntilMs = sentMs + failoverMs * (1 - SAFETY_RATIO);
+    this.#timer?.cancel();
+    this.#timer = clock.schedule(this.#validUntilMs - clock.monotonicMs(), () => this.#end('lost'));
+  }
+
+  #end(change: 'lost' | 'released' | 'finished'): void {
+    if (this.signal.aborted) return;
+    this.#timer?.cancel();
+    this.#controller.abort(lost(this.leaseKey));
+    publishDiagnostics('shardline:consumer:lease', () => ({
+      workerId: this.#options.workerId,
+      leaseKey: this.leaseKey,
+      change,
+    }));
+  }
+}
+
+/** True if a position names records, not a place to begin. */
+export function isConcrete(position: Position): boolean {
+  return !isSentinel(position.sequenceNumber);
+}
+
+function lost(leaseKey: string): ShardlineError {
+  return new ShardlineError('LEASE_LOST', `the lease of ${leaseKey} is not ours any more`, {
+    retryable: true,
+    value: leaseKey,
+  });
+}

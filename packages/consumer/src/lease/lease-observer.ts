@@ -1,0 +1,40 @@
+import type { Lease } from './lease.js';
+
+interface Sighting {
+  readonly counter: number;
+  /** When the counter was first seen at this value, on the monotonic clock. */
+  readonly changedMs: number;
+}
+
+/**
+ * Tells which leases have expired, by watching their counters on this machine's monotonic clock: the
+ * clocks of other machines are never compared.
+ */
+export class LeaseObserver {
+  readonly #failoverMs: number;
+  #seen = new Map<string, Sighting>();
+
+  constructor(failoverMs: number) {
+    this.#failoverMs = failoverMs;
+  }
+
+  /** Takes note of a listing. @param listedMs - When it was complete. */
+  observe(leases: readonly Lease[], listedMs: number): void {
+    const seen = new Map<string, Sighting>();
+    for (const { leaseKey, leaseCounter } of leases) {
+      const before = this.#seen.get(leaseKey);
+      const isChanged = before?.counter !== leaseCounter;
+      seen.set(
+        leaseKey,
+        isChanged || !before ? { counter: leaseCounter, changedMs: listedMs } : before,
+      );
+    }
+    this.#seen = seen;
+  }
+
+  /** True if the counter has stood still for longer than the failover time. */
+  isExpired(lease: Lease, nowMs: number): boolean {
+    const seen = this.#seen.get(lease.leaseKey);
+    return seen !== undefined && nowMs - seen.changedMs > this.#failoverMs;
+  }
+}

@@ -1,0 +1,133 @@
+import type { HashRange, Position } from '@shardline/shared';
+
+import { isFinished, type Lease, newLease } from '../lease/lease.js';
+
+/** A shard as the service lists it. */
+export interface Shard {
+  readonly shardId: string;
+  readonly range: HashRange;
+  readonly parentShardIds: readonly string[];
+  readonly isOpen: boolean;
+  readonly startingSequenceNumber: string;
+}
+
+/** Where an application begins that has no position yet. */
+export type InitialPosition = 'TRIM_HORIZON' | 'LATEST' | { readonly timestamp: Date };
+
+/** The position of a lease that has read nothing yet. */
+export function initialCheckpoint(position: InitialPosition): Position {
+  const sequenceNumber = typeof position === 'string' ? position : 'AT_TIMESTAMP';
+  return { sequenceNumber, subSequenceNumber: 0 };
+}
+
+/** The first leases of an application: one for each shard that the position's filter lists. */
+export function firstLeases(shards: readonly Shard[], position: InitialPosition): Lease[] {
+  return shards.map((shard) => leaseFor(shard, initialCheckpoint(position)));
+}
+
+/**
+ * Leases that are missing beside those there are: exactly one generation of each lineage, never a
+ * parent together with its own child. Later generations appear when their parents end.
+ *
+ * @param shards - All listed shards, open and closed.
+ */
+export function missingLeases(
+  shards: readonly Shard[],
+  leases: readonly Lease[],
+  position: InitialPosition,
+): Lease[] {
+  const listed = new Map(shards.map((shard) => [shard.shardId, shard]));
+  const leased = new Set(leases.map(({ leaseKey }) => leaseKey));
+  const initial = initialCheckpoint(position);
+  const isLatest = position === 'LATEST';
+  const isTimestamp = typeof position !== 'string';
+  const wanted = new Set<string>();
+  const created = new Map<string, Lease>();
+  const memo = new Map<string, boolean>();
+
+  const create = (shard: Shard, checkpoint: Position): void => {
+    if (!created.has(shard.shardId)) created.set(shard.shardId, leaseFor(shard, checkpoint));
+  };
+
+  /** True if the shard is leased or descends from one that is, or that will be. */
+  const visit = (shardId: string): boolean => {
+    const known = memo.get(shardId);
+    if (known !== undefined) return known;
+    const result = visitOnce(shardId);
+    memo.set(shardId, result);
+    return result;
+  };
+  const visitOnce = (shardId: string): boolean => {
+    const shard = listed.get(shardId);
+    if (!shard) return false;
+    if (leased.has(shardId)) return true;
+    const parents = shard.parentShardIds.flatMap((id) => listed.get(id) ?? []);
+    const covered = new Set(
+      parents.filter(({ shardId: id }) => visit(id) || wanted.has(id)).map(({ shardId: id }) => id),
+    );
+    if (covered.size === 0) {
+      if (!isLatest) wanted.add(shardId);
+      return false;
+    }
+    for (const parent of parents) {
+      if (leased.has(parent.shardId)) continue;
+      const isCovered = covered.has(parent.shardId);
+      if (isCovered && !wanted.has(parent.shardId)) continue;
+      const checkpoint =
+        isCovered && !isTimestamp
+          ? { sequenceNumber: 'TRIM_HORIZON', subSequenceNumber: 0 }
+          : initial;
+      create(parent, checkpoint);
+    }
+    return true;
+  };
+
+  for (const shard of shards) {
+    if (shard.isOpen && !leased.has(shard.shardId) && !visit(shard.shardId)) create(shard, initial);
+  }
+  return [...created.values()].sort((a, b) => {
+    const [first, second] = [listed.get(a.leaseKey), listed.get(b.leaseKey)];
+    return compareStarts(first?.startingSequenceNumber ?? '', second?.startingSequenceNumber ?? '');
+  });
+}
+
+/** Leases of the children of a shard that has been read to its end. */
+export function childLeases(
+  children: readonly Omit<Shard, 'isOpen' | 'startingSequenceNumber'>[],
+): Lease[] {
+  return children.map((child) =>
+    leaseFor(child, { sequenceNumber: 'TRIM_HORIZON', subSequenceNumber: 0 }),
+  );
+}
+
+/**
+ * Finished leases that nobody needs any more: their children have begun, and no parent of theirs is
+ * left that would look for them.
+ */
+export function removableLeases(leases: readonly Lease[]): Lease[] {
+  const byKey = new Map(leases.map((lease) => [lease.leaseKey, lease]));
+  return leases.filter((lease) => {
+    if (!isFinished(lease) || lease.childShardIds.length === 0) return false;
+    const haveBegun = lease.childShardIds.every((id) => {
+      const child = byKey.get(id);
+      return child && !['TRIM_HORIZON', 'AT_TIMESTAMP'].includes(child.checkpoint.sequenceNumber);
+    });
+    return haveBegun && !lease.parentShardIds.some((id) => byKey.has(id));
+  });
+}
+
+function leaseFor(
+  shard: Pick<Shard, 'shardId' | 'parentShardIds' | 'range'>,
+  checkpoint: Position,
+): Lease {
+  return newLease({
+    leaseKey: shard.shardId,
+    checkpoint,
+    parentShardIds: shard.parentShardIds,
+    hashRange: shard.range,
+  });
+}
+
+function compareStarts(a: string, b: string): number {
+  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
+}

@@ -1,0 +1,239 @@
+import {
+  awsErrorName,
+  type ByteBudget,
+  type Clock,
+  publishDiagnostics,
+  sleep,
+} from '@shardline/shared';
+import murmurhash from 'murmurhash3js-revisited';
+
+import type { KinesisReadClient } from '../fetch/kinesis-read-client.js';
+import { planAssignment } from '../lease/assignment.js';
+import { HeldLease } from '../lease/held-lease.js';
+import { LeaseObserver } from '../lease/lease-observer.js';
+import type { LeaseStore } from '../lease/lease-store.js';
+import { isFinished, type Lease, ownerOf } from '../lease/lease.js';
+import { firstLeases, type InitialPosition, missingLeases, removableLeases } from './shard-sync.js';
+import { type ShardStatus, ShardWorker, type ShardWorkerOptions } from './shard-worker.js';
+
+export interface SupervisorOptions {
+  readonly workerId: string;
+  readonly store: LeaseStore;
+  readonly client: KinesisReadClient;
+  readonly clock: Clock;
+  readonly budget: ByteBudget;
+  readonly initialPosition: InitialPosition;
+  readonly failoverMs: number;
+  readonly assignmentIntervalMs: number;
+  readonly auditIntervalMs: number;
+  readonly drainTimeoutMs: number;
+  readonly maxLeases: number;
+  /** What a shard's worker needs besides the lease. */
+  readonly shard: ShardWorkerOptions;
+}
+
+/** A shard of the stream as this worker sees it. */
+export interface LeaseStatus {
+  readonly shardId: string;
+  readonly owner: string | undefined;
+  /** During a hand-over, who gets it. */
+  readonly nextOwner: string | undefined;
+  readonly isFinished: boolean;
+}
+
+/** How often a shard that was asked for is looked at. */
+const HAND_OVER_POLL_MS = 100;
+/** Handlers that do not heed their signal are left behind after this. */
+const ABANDON_GRACE_MS = 1_000;
+
+interface Charge {
+  readonly held: HeldLease;
+  readonly worker: ShardWorker;
+  readonly done: Promise<void>;
+}
+
+/**
+ * Keeps a worker's share of the shards: takes, asks for and gives away leases, renews those it holds,
+ * and sees to it that every shard of the stream has one.
+ */
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #observer: LeaseObserver;
+  /** Ends the loops that take on new shards. */
+  readonly #stopping = new AbortController();
+  /** Ends the loop that renews, once nothing is held any more. */
+  readonly #stopped = new AbortController();
+  readonly #charges = new Map<string, Charge>();
+  /** Handlers that outlive their lease, by lease key. */
+  readonly #lingering = new Map<string, Promise<void>>();
+  readonly #requested = new Set<string>();
+  #loops: Promise<void>[] = [];
+  #leases: readonly Lease[] = [];
+  #trouble: string | undefined;
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#observer = new LeaseObserver(options.failoverMs);
+  }
+
+  /** Prepares the leases, takes the first ones, and goes on by itself. */
+  async start(): Promise<void> {
+    const { store, failoverMs, assignmentIntervalMs, auditIntervalMs } = this.#options;
+    const { signal } = this.#stopping;
+    await store.prepare(signal);
+    await this.#audit();
+    await this.#assign();
+    this.#loops = [
+      this.#every(failoverMs / 3, this.#stopped.signal, () => this.#renew()),
+      this.#every(assignmentIntervalMs, signal, () => this.#assign()),
+      this.#every(HAND_OVER_POLL_MS, signal, () => this.#collectRequested()),
+      this.#every(auditIntervalMs, signal, () => this.#audit()),
+    ];
+  }
+
+  /** Gives every shard away once its handlers are done, at the latest when their time is over. */
+  async stop(): Promise<void> {
+    const { clock, drainTimeoutMs } = this.#options;
+    this.#stopping.abort(new Error('the consumer is stopping'));
+    for (const { worker } of this.#charges.values()) worker.drain('the consumer is stopping');
+    const timer = clock.schedule(drainTimeoutMs + ABANDON_GRACE_MS, () => {
+      for (const { held } of this.#charges.values()) held.abandon();
+    });
+    await Promise.all([...this.#charges.values()].map(({ done }) => done));
+    timer.cancel();
+    this.#stopped.abort(new Error('the consumer has stopped'));
+    await Promise.all(this.#loops);
+  }
+
+  get trouble(): string | undefined {
+    return this.#trouble;
+  }
+
+  /** Shards this worker owns. */
+  get shards(): readonly ShardStatus[] {
+    return [...this.#charges.values()].map(({ worker }) => worker.status);
+  }
+
+  /** All shards, as they were listed last. */
+  get leases(): readonly LeaseStatus[] {
+    return this.#leases.map((lease) => ({
+      shardId: lease.leaseKey,
+      owner: ownerOf(lease),
+      nextOwner: lease.checkpointOwner === undefined ? undefined : lease.leaseOwner,
+      isFinished: isFinished(lease),
+    }));
+  }
+
+  async #renew(): Promise<void> {
+    await Promise.all(
+      [...this.#charges.values()].map(({ held }) =>
+        held.renew().catch((error: unknown) => {
+          // It is tried again; if that fails for too long the lease ends by itself.
+          if (!held.signal.aborted) this.#trouble = `renewing failed: ${awsErrorName(error)}`;
+        }),
+      ),
+    );
+  }
+
+  /** One round: looks at all leases, takes what is free, asks for what is too much elsewhere. */
+  async #assign(): Promise<void> {
+    const { store, workerId, maxLeases, clock } = this.#options;
+    const leases = await store.list();
+    this.#leases = leases;
+    this.#observer.observe(leases, clock.monotonicMs());
+    const plan = planAssignment({
+      leases,
+      workerId,
+      maxLeases,
+      isExpired: (lease) =>
+        !this.#charges.has(lease.leaseKey) && this.#observer.isExpired(lease, clock.monotonicMs()),
+      rank: (leaseKey) => murmurhash.x86.hash32(Buffer.from(`${workerId} ${leaseKey}`)),
+    });
+    await Promise.all([
+      ...plan.take.map((lease) => this.#take(lease)),
+      ...plan.request.map(async (lease) => {
+        if (await store.requestHandOver(lease, workerId)) this.#requested.add(lease.leaseKey);
+      }),
+    ]);
+  }
+
+  async #take(lease: Lease): Promise<void> {
+    const { store, workerId, clock } = this.#options;
+    const sentMs = clock.monotonicMs();
+    const taken = await store.take(lease, workerId);
+    if (taken) {
+      await this.#begin(taken, sentMs, lease.leaseOwner === undefined ? 'taken' : 'stolen');
+    }
+  }
+
+  /** Looks whether leases that were asked for are ours now. */
+  async #collectRequested(): Promise<void> {
+    const { store, workerId, clock } = this.#options;
+    await Promise.all(
+      [...this.#requested].map(async (leaseKey) => {
+        const lease = await store.get(leaseKey);
+        if (lease?.leaseOwner !== workerId || isFinished(lease)) {
+          this.#requested.delete(leaseKey);
+          return;
+        }
+        if (lease.checkpointOwner !== undefined) return;
+        const sentMs = clock.monotonicMs();
+        // Renewed at once: how long ago it was given to us, nobody can tell.
+        const renewal = await store.renew(lease, workerId);
+        this.#requested.delete(leaseKey);
+        if (renewal.kind === 'renewed') await this.#begin(renewal.lease, sentMs, 'taken');
+      }),
+    );
+  }
+
+  /** Puts a worker to a lease that became ours, or gives it back if we are stopping. */
+  async #begin(lease: Lease, sentMs: number, change: 'taken' | 'stolen'): Promise<void> {
+    const { store, clock, workerId, failoverMs } = this.#options;
+    const { leaseKey } = lease;
+    const held = new HeldLease(lease, sentMs, { store, clock, workerId, failoverMs });
+    if (this.#stopping.signal.aborted || this.#charges.has(leaseKey)) {
+      await held.release().catch(() => held.abandon());
+      return;
+    }
+    publishDiagnostics('shardline:consumer:lease', () => ({ workerId, leaseKey, change }));
+    const worker = new ShardWorker(held, this.#options.shard);
+    held.onHandOverRequested((nextOwner) => worker.drain(`handing over to ${nextOwner}`));
+    const done = worker.run(this.#lingering.get(leaseKey) ?? Promise.resolve()).then(() => {
+      this.#charges.delete(leaseKey);
+      const handlersDone = worker.handlersDone();
+      this.#lingering.set(leaseKey, handlersDone);
+      void handlersDone.then(() => {
+        if (this.#lingering.get(leaseKey) === handlersDone) this.#lingering.delete(leaseKey);
+      });
+    });
+    this.#charges.set(leaseKey, { held, worker, done });
+  }
+
+  /** Makes leases for shards that lack one, and removes those nobody needs any more. */
+  async #audit(): Promise<void> {
+    const { store, client, initialPosition } = this.#options;
+    const { signal } = this.#stopping;
+    const leases = await store.list();
+    const missing =
+      leases.length === 0
+        ? firstLeases(await client.listShards(signal, initialPosition), initialPosition)
+        : missingLeases(await client.listShards(signal), leases, initialPosition);
+    await Promise.all(missing.map((lease) => store.create(lease)));
+    await Promise.all(removableLeases(leases).map(({ leaseKey }) => store.delete(leaseKey)));
+  }
+
+  /** Repeats `work` until the signal aborts, whatever becomes of it. */
+  async #every(intervalMs: number, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    const { clock } = this.#options;
+    while (!signal.aborted) {
+      await sleep(clock, intervalMs, signal).catch(() => {});
+      if (signal.aborted) return;
+      try {
+        await work();
+        this.#trouble = undefined;
+      } catch (error) {
+        if (!signal.aborted) this.#trouble = awsErrorName(error);
+      }
+    }
+  }
+}
