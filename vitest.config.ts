@@ -9,6 +9,8 @@ export default defineConfig({
   test: {
     include: ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'],
     environment: 'node',
+    // Tests over sockets wait for back-offs and failovers.
+    testTimeout: 20_000,
     restoreMocks: true,
     unstubEnvs: true,
   },

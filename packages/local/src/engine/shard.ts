@@ -40,12 +40,12 @@ export class Shard {
   readonly #readBytes: TokenBucket | undefined;
   readonly #watchers = new Set<() => void>();
 
-  constructor(birth: ShardBirth, limits: Limits, nowMs: number) {
+  constructor(birth: ShardBirth, limits: Limits) {
     this.birth = birth;
     this.id = shardIdOf(birth.index);
     this.startingSequenceNumber = this.sequenceNumberAt(0, birth.createdAt);
     const bucket = (rate: number | null): TokenBucket | undefined =>
-      rate === null ? undefined : new TokenBucket(rate, nowMs);
+      rate === null ? undefined : new TokenBucket(rate);
     this.#writeRecords = bucket(limits.writeRecordsPerSecond);
     this.#writeBytes = bucket(limits.writeBytesPerSecond);
     this.#readCalls = bucket(limits.readCallsPerSecond);

@@ -117,7 +117,6 @@ export class Stream {
         adjacentParentShardId: parents[1]?.id,
       },
       this.birth.limits,
-      now,
     );
     this.shards.push(shard);
     return shard;

@@ -2,12 +2,11 @@
 export class TokenBucket {
   readonly #perSecond: number;
   #tokens: number;
-  #atMs: number;
+  #atMs: number | undefined;
 
-  constructor(perSecond: number, nowMs: number) {
+  constructor(perSecond: number) {
     this.#perSecond = perSecond;
     this.#tokens = perSecond;
-    this.#atMs = nowMs;
   }
 
   /** True if `cost` is there now. */
@@ -21,8 +20,8 @@ export class TokenBucket {
   }
 
   #refill(nowMs: number): void {
-    if (nowMs <= this.#atMs) return;
-    const grown = this.#tokens + ((nowMs - this.#atMs) / 1000) * this.#perSecond;
+    const elapsedMs = nowMs - (this.#atMs ?? nowMs);
+    const grown = this.#tokens + (elapsedMs / 1000) * this.#perSecond;
     this.#tokens = Math.min(this.#perSecond, grown);
     this.#atMs = nowMs;
   }
