@@ -65,7 +65,7 @@ describe('Producer against a local Kinesis', () => {
     make({ recordTtlMs: 60_000 });
     await put(10);
     for (const fault of [
-      { kind: 'rejectRecords', errorCode: 'InternalFailure', ratio: 0.5 },
+      { kind: 'rejectRecords', errorCode: 'InternalFailure', ratio: 1 },
       { kind: 'error', name: 'ServiceUnavailable', status: 503 },
       { kind: 'error', name: 'ProvisionedThroughputExceededException' },
       { kind: 'drop' },

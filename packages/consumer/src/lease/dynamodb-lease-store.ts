@@ -342,7 +342,7 @@ export class DynamoDbLeaseStore implements LeaseStore {
 }
 
 /** The lease a row holds; undefined for rows of other kinds and rows that cannot be read. */
-export function parseLease(item: Item): Lease | undefined {
+function parseLease(item: Item): Lease | undefined {
   const leaseKey = item['leaseKey']?.S;
   const leaseCounter = Number(item['leaseCounter']?.N);
   const sequenceNumber = item['checkpoint']?.S;

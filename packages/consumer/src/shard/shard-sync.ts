@@ -15,7 +15,7 @@ export interface Shard {
 export type InitialPosition = 'TRIM_HORIZON' | 'LATEST' | { readonly timestamp: Date };
 
 /** The position of a lease that has read nothing yet. */
-export function initialCheckpoint(position: InitialPosition): Position {
+function initialCheckpoint(position: InitialPosition): Position {
   const sequenceNumber = typeof position === 'string' ? position : 'AT_TIMESTAMP';
   return { sequenceNumber, subSequenceNumber: 0 };
 }

@@ -4,7 +4,7 @@ import type { Limits } from './limits.js';
 import { counterOf } from './operations/positions.js';
 import { describeChildren } from './operations/shards.js';
 import { inUse, type ServiceFault } from './service-fault.js';
-import { recordBytes, type Shard, type StoredRecord } from './shard.js';
+import type { Shard, StoredRecord } from './shard.js';
 import type { StreamConsumer } from './stream.js';
 import type { Input } from './validation.js';
 
@@ -145,9 +145,4 @@ export class ShardSubscription {
       MillisBehindLatest: shard.millisBehind(this.#counter, now),
     };
   }
-}
-
-/** Bytes of an event's records, as limits count them. */
-export function eventBytes(event: SubscriptionEvent): number {
-  return event.Records.reduce((sum, record) => sum + recordBytes(record), 0);
 }

@@ -56,7 +56,7 @@ const mode = {
 } as const;
 
 /** The members of each operation's request, with the constraints of the service's model. */
-export const REQUESTS: Readonly<Record<string, Readonly<Record<string, Member>>>> = {
+const REQUESTS: Readonly<Record<string, Readonly<Record<string, Member>>>> = {
   CreateStream: {
     StreamName: { ...name, required: true },
     ShardCount: { type: 'integer', min: 1, max: 100_000 },

@@ -1,0 +1,30 @@
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+
+import { describe, expect, it } from 'vitest';
+
+const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
+
+describe('the README', () => {
+  const example = read('examples/quick-start/main.ts');
+
+  it('shows twelve lines that stand in the quick-start example', () => {
+    const [, code = ''] = /```ts\n([\s\S]*?)```/.exec(read('README.md')) ?? [];
+    const lines = code.split('\n').filter((line) => line.trim() !== '');
+    expect(lines).toHaveLength(12);
+    // Against AWS there is nothing to configure.
+    const local = example.replace(', clientConfig', '');
+    expect(lines.filter((line) => !local.includes(line))).toEqual([]);
+  });
+
+  it('has an example that runs as it stands', async () => {
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ['--import=tsx', '--conditions=@shardline/source', 'examples/quick-start/main.ts'],
+      { cwd: new URL('..', import.meta.url) },
+    );
+    expect(stdout).toMatch(/stored in shardId-00000000000\d/);
+    expect(stdout).toContain('customer-7 hello');
+  });
+});
