@@ -18,6 +18,20 @@ describe('the README', () => {
     expect(lines.filter((line) => !local.includes(line))).toEqual([]);
   });
 
+  it('of local shows tests that stand in its examples, and run', async () => {
+    const blocks = [...read('packages/local/README.md').matchAll(/```ts\n([^]*?)```/g)].map(
+      ([, code = '']) => code,
+    );
+    expect(read('examples/testing/orders.vitest.test.ts')).toContain(blocks[1]);
+    expect(read('examples/testing/orders.node.test.ts')).toContain(blocks[2]);
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ['--import=tsx', '--conditions=@shardline/source', '--test', 'orders.node.test.ts'],
+      { cwd: new URL('../examples/testing', import.meta.url) },
+    );
+    expect(stdout).toMatch(/pass 1\b/);
+  });
+
   it('has an example that runs as it stands', async () => {
     const { stdout } = await promisify(execFile)(
       process.execPath,

@@ -26,6 +26,10 @@ export type Fault =
   | { readonly kind: 'drop' }
   /** The work is done and the connection is cut. */
   | { readonly kind: 'dropAfter' }
+  /** The work is done, half of the answer is sent, and the connection is cut. */
+  | { readonly kind: 'truncate' }
+  /** A subscription begins so many records before its position: they are given twice. */
+  | { readonly kind: 'repeat'; readonly records: number }
   /** Some records of a PutRecords call are refused; `ratio` of them, 0 to 1, chosen by chance. */
   | { readonly kind: 'rejectRecords'; readonly errorCode: string; readonly ratio: number };
 
@@ -35,6 +39,8 @@ export interface FaultRule {
   readonly operation?: string;
   /** Only requests that name this shard. */
   readonly shardId?: string;
+  /** Only subscriptions of the fan-out consumer of this name. */
+  readonly consumerName?: string;
   /** How often; `Infinity` until it is removed. @defaultValue 1 */
   readonly times?: number;
   /** 0 to 1. @defaultValue 1 */
@@ -66,6 +72,10 @@ export class Faults {
     for (const [rule, left] of this.#rules) {
       if (rule.operation !== undefined && rule.operation !== operation) continue;
       if (rule.shardId !== undefined && rule.shardId !== input['ShardId']) continue;
+      const arn = input['ConsumerARN'] as string | undefined;
+      const isOther =
+        rule.consumerName !== undefined && !arn?.includes(`/consumer/${rule.consumerName}:`);
+      if (isOther) continue;
       if (rule.probability !== undefined && this.#random() >= rule.probability) continue;
       if (left <= 1) this.#rules.delete(rule);
       else this.#rules.set(rule, left - 1);

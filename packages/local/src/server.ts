@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import * as net from 'node:net';
@@ -10,22 +10,54 @@ import { ServiceFault } from './engine/service-fault.js';
 import type { ShardSubscription } from './engine/subscription.js';
 import type { Input } from './engine/validation.js';
 import { faultError, type Faults } from './faults.js';
+import { parseCborRequest } from './protocol/cbor-request.js';
+import { encodeCbor } from './protocol/cbor.js';
 import { eventFrame, exceptionFrame, INITIAL_RESPONSE } from './protocol/event-stream.js';
 import { parseJsonRequest, toJson } from './protocol/json.js';
+import type { TlsPair } from './tls.js';
 
 type Request = http.IncomingMessage | http2.Http2ServerRequest;
 type Response = http.ServerResponse | http2.Http2ServerResponse;
 
 const TARGET_PREFIX = 'Kinesis_20131202.';
-const JSON_TYPE = 'application/x-amz-json-1.1';
 const EVENT_STREAM_TYPE = 'application/vnd.amazon.eventstream';
 /** 10 MiB of data as base64, keys and structure. */
 const MAX_BODY_BYTES = 24 * 2 ** 20;
 /** First bytes of a client that speaks HTTP/2 without TLS. */
 const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0');
+/** First byte of a client that speaks TLS. */
+const TLS_HANDSHAKE = 0x16;
 /** On an idle shard a subscription still gives an event. */
 const HEARTBEAT_MS = 5_000;
 const WINDOW_BYTES = 16 * 2 ** 20;
+
+/** How requests and answers are written. */
+interface Encoding {
+  readonly contentType: string;
+  readonly decode: (body: Buffer) => Input;
+  readonly encode: (output: unknown) => Buffer;
+}
+
+const JSON_ENCODING: Encoding = {
+  contentType: 'application/x-amz-json-1.1',
+  decode: parseJsonRequest,
+  encode: (output) => Buffer.from(toJson(output)),
+};
+
+const CBOR_ENCODING: Encoding = {
+  contentType: 'application/x-amz-cbor-1.1',
+  decode: parseCborRequest,
+  encode: encodeCbor,
+};
+
+/** What was asked and answered, for logs. */
+export interface RequestLogEntry {
+  readonly operation: string;
+  readonly status: number;
+  /** The service's name of the error; undefined if there was none. */
+  readonly error: string | undefined;
+  readonly durationMs: number;
+}
 
 export interface KinesisServerOptions {
   readonly engine: KinesisEngine;
@@ -33,13 +65,20 @@ export interface KinesisServerOptions {
   readonly clock: Clock;
   /** 0 takes any free port. */
   readonly port: number;
+  /** With it TLS is served beside cleartext, on the same port. */
+  readonly tls: TlsPair | undefined;
+  readonly onRequest: ((entry: RequestLogEntry) => void) | undefined;
 }
 
-/** Serves an engine over HTTP/1.1 and HTTP/2 without TLS, on one port of the loopback interface. */
+/**
+ * Serves an engine on one port of the loopback interface: HTTP/1.1 and HTTP/2, with TLS (by ALPN) and
+ * without, JSON and CBOR. The first bytes of a connection tell which.
+ */
 export class KinesisServer {
   readonly #options: KinesisServerOptions;
   readonly #http1: http.Server;
   readonly #http2: http2.Http2Server;
+  readonly #tls: http2.Http2SecureServer | undefined;
   readonly #listener: net.Server;
   readonly #sockets = new Set<net.Socket>();
 
@@ -48,28 +87,26 @@ export class KinesisServer {
     const handle = (request: Request, response: Response): void => {
       // A caller that goes away is no error of the server's.
       response.on('error', () => {});
-      this.#handle(request, response).catch((error: unknown) => {
-        const fault =
-          error instanceof ServiceFault
-            ? error
-            : new ServiceFault('InternalFailure', String(error), 500);
-        respondWithFault(response, fault);
-      });
+      void this.#handle(request, response);
+    };
+    const http2Options = {
+      maxSessionMemory: 1_000,
+      settings: { initialWindowSize: 2 ** 21, maxConcurrentStreams: 1_000 },
     };
     this.#http1 = http.createServer(handle);
     // Keep-alive connections of idle clients outlive the default of 5 s.
     this.#http1.keepAliveTimeout = 120_000;
-    this.#http2 = http2.createServer(
-      {
-        maxSessionMemory: 1_000,
-        settings: { initialWindowSize: 2 ** 21, maxConcurrentStreams: 1_000 },
-      },
-      handle,
-    );
-    this.#http2.on('session', (session) => {
-      session.on('error', () => {});
-      session.setLocalWindowSize(WINDOW_BYTES);
-    });
+    this.#http2 = http2.createServer(http2Options, handle);
+    this.#tls =
+      options.tls &&
+      http2.createSecureServer({ ...http2Options, ...options.tls, allowHTTP1: true }, handle);
+    for (const server of [this.#http2, this.#tls]) {
+      server?.on('session', (session) => {
+        session.on('error', () => {});
+        session.setLocalWindowSize(WINDOW_BYTES);
+      });
+    }
+    this.#tls?.on('tlsClientError', () => {});
     this.#listener = net.createServer((socket) => this.#accept(socket));
   }
 
@@ -105,37 +142,71 @@ export class KinesisServer {
       const first = socket.read() as Buffer | null;
       if (!first) return;
       socket.unshift(first);
-      const speaksHttp2 = first.subarray(0, HTTP2_PREFACE.length).equals(HTTP2_PREFACE);
-      (speaksHttp2 ? this.#http2 : this.#http1).emit('connection', socket);
+      this.#serverFor(first)?.emit('connection', socket);
     });
   }
 
+  #serverFor(first: Buffer): net.Server | undefined {
+    if (first[0] === TLS_HANDSHAKE) return this.#tls;
+    const speaksHttp2 = first.subarray(0, HTTP2_PREFACE.length).equals(HTTP2_PREFACE);
+    return speaksHttp2 ? this.#http2 : this.#http1;
+  }
+
   async #handle(request: Request, response: Response): Promise<void> {
+    const { clock, onRequest } = this.#options;
+    const startedMs = clock.monotonicMs();
+    const operation = operationOf(request);
+    const encoding = encodingOf(request);
+    let error: ServiceFault | undefined;
+    try {
+      await this.#answer(request, response, operation, encoding);
+    } catch (thrown) {
+      error =
+        thrown instanceof ServiceFault
+          ? thrown
+          : new ServiceFault('InternalFailure', String(thrown), 500);
+      const { name, status, message } = error;
+      respond(response, status, encoding ?? JSON_ENCODING, { __type: name, message });
+    }
+    onRequest?.({
+      operation: operation ?? '',
+      status: response.statusCode,
+      error: error?.name,
+      durationMs: clock.monotonicMs() - startedMs,
+    });
+  }
+
+  async #answer(
+    request: Request,
+    response: Response,
+    operation: string | undefined,
+    encoding: Encoding | undefined,
+  ): Promise<void> {
     const body = await readBody(request);
     if (!body) {
       response.writeHead(413).end();
       return;
     }
-    const target = request.headers['x-amz-target'];
-    if (
-      request.method !== 'POST' ||
-      typeof target !== 'string' ||
-      !target.startsWith(TARGET_PREFIX)
-    ) {
+    if (!encoding) {
+      response.writeHead(404, { 'content-type': 'text/plain' });
+      (response as http.ServerResponse).end('<UnknownOperationException/>\n');
+      return;
+    }
+    if (operation === undefined) {
       throw new ServiceFault('UnknownOperationException', 'No operation is named by X-Amz-Target.');
     }
-    const operation = target.slice(TARGET_PREFIX.length);
-    if (!request.headers['content-type']?.startsWith(JSON_TYPE)) {
-      throw new ServiceFault('SerializationException', `The content type must be ${JSON_TYPE}.`);
-    }
     requireSignature(request);
-    const input = parseJsonRequest(body);
-    const output = await this.#execute(operation, input, response);
-    if (output) respond(response, 200, toJson(output));
+    const output = await this.#execute(operation, encoding, encoding.decode(body), response);
+    if (output) respond(response, 200, encoding, output);
   }
 
   /** Carries out one operation with its fault, if any. Undefined if the response is dealt with. */
-  async #execute(operation: string, input: Input, response: Response): Promise<Output | undefined> {
+  async #execute(
+    operation: string,
+    encoding: Encoding,
+    input: Input,
+    response: Response,
+  ): Promise<Output | undefined> {
     const { engine, faults, clock } = this.#options;
     const fault = faults.next(operation, input);
     if (fault?.kind === 'error') throw faultError(fault);
@@ -145,7 +216,8 @@ export class KinesisServer {
     }
     if (fault?.kind === 'delay') await sleep(clock, fault.delayMs);
     if (operation === 'SubscribeToShard') {
-      this.#stream(engine.subscribe(input), response);
+      const repeated = fault?.kind === 'repeat' ? fault.records : 0;
+      this.#stream(engine.subscribe(input, repeated), response);
       return undefined;
     }
     const output =
@@ -153,11 +225,10 @@ export class KinesisServer {
         ? faults.putSome(engine, input, fault)
         : engine.execute(operation, input);
     if (fault?.kind === 'errorAfter') throw faultError(fault);
-    if (fault?.kind === 'dropAfter') {
-      cut(response);
-      return undefined;
-    }
-    return output;
+    if (fault?.kind === 'dropAfter') cut(response);
+    else if (fault?.kind === 'truncate') truncate(response, encoding, output);
+    else return output;
+    return undefined;
   }
 
   /** Sends a subscription's events as fast as the connection takes them, until either ends. */
@@ -185,8 +256,11 @@ export class KinesisServer {
         response.end();
         return;
       }
-      timer = clock.schedule(Math.min(HEARTBEAT_MS, subscription.remainingMs), () => {
-        if (!isBlocked && subscription.remainingMs > 0) {
+      // Held back by its rate it goes on as soon as that allows.
+      const { waitMs } = subscription;
+      const pauseMs = waitMs > 0 ? waitMs : HEARTBEAT_MS;
+      timer = clock.schedule(Math.min(pauseMs, subscription.remainingMs), () => {
+        if (waitMs === 0 && !isBlocked && subscription.remainingMs > 0) {
           isBlocked = !write(response, eventFrame(toJson(subscription.heartbeat())));
         }
         pump();
@@ -219,7 +293,7 @@ function write(response: Response, frame: Buffer): boolean {
 
 function requireSignature(request: Request): void {
   const { authorization } = request.headers;
-  if (authorization !== undefined || request.url?.includes('X-Amz-Signature=')) return;
+  if (authorization || request.url?.includes('X-Amz-Signature=')) return;
   throw new ServiceFault('MissingAuthenticationTokenException', 'Missing Authentication Token');
 }
 
@@ -234,23 +308,46 @@ async function readBody(request: Request): Promise<Buffer | undefined> {
   return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
 }
 
-function respondWithFault(response: Response, fault: ServiceFault): void {
-  respond(response, fault.status, JSON.stringify({ __type: fault.name, message: fault.message }));
+function operationOf(request: Request): string | undefined {
+  const target = request.headers['x-amz-target'];
+  if (request.method !== 'POST' || typeof target !== 'string') return undefined;
+  return target.startsWith(TARGET_PREFIX) ? target.slice(TARGET_PREFIX.length) : undefined;
 }
 
-function respond(response: Response, status: number, json: string): void {
+function encodingOf(request: Request): Encoding | undefined {
+  const contentType = request.headers['content-type'] ?? '';
+  return [JSON_ENCODING, CBOR_ENCODING].find((encoding) =>
+    contentType.startsWith(encoding.contentType),
+  );
+}
+
+function respond(response: Response, status: number, encoding: Encoding, output: Output): void {
   if (response.headersSent) return;
-  const body = Buffer.from(json === '{}' ? '' : json);
-  response.writeHead(status, {
-    ...responseHeaders(),
-    'content-type': JSON_TYPE,
-    'content-length': body.length,
-  });
+  const body = Object.keys(output).length > 0 ? encoding.encode(output) : Buffer.alloc(0);
+  writeHead(response, status, encoding, body.length);
   (response as http.ServerResponse).end(body);
 }
 
+/** Announces a whole answer, sends half of it and goes away. */
+function truncate(response: Response, encoding: Encoding, output: Output): void {
+  const body = encoding.encode(output);
+  writeHead(response, 200, encoding, body.length);
+  (response as http.ServerResponse).write(body.subarray(0, body.length >>> 1), () => cut(response));
+}
+
+function writeHead(response: Response, status: number, encoding: Encoding, bytes: number): void {
+  response.writeHead(status, {
+    ...responseHeaders(),
+    'content-type': encoding.contentType,
+    'content-length': bytes,
+  });
+}
+
 function responseHeaders(): Record<string, string> {
-  return { 'x-amzn-requestid': randomUUID() };
+  return {
+    'x-amzn-requestid': randomUUID(),
+    'x-amz-id-2': randomBytes(72).toString('base64'),
+  };
 }
 
 function cut(response: Response): void {

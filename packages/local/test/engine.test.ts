@@ -1,5 +1,7 @@
 import { KinesisEngine, type Limits, type Output } from '@shardline/local';
-import { ManualClock } from '@shardline/shared/testing';
+import { compareSequenceNumbers, findHoles } from '@shardline/shared';
+import { ManualClock, seededRandom } from '@shardline/shared/testing';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 function setup(limits: boolean | Partial<Limits> = true, transitionMs = 0) {
@@ -54,7 +56,7 @@ describe('KinesisEngine in virtual time', () => {
     expect(count(read(from))).toBe(20);
     const refused = expect.objectContaining({ name: 'ProvisionedThroughputExceededException' });
     expect(() => read(from)).toThrow(refused);
-    await clock.advance(3_000);
+    await clock.advance(4_000);
     expect(() => read(from)).toThrow(refused);
     await clock.advance(1_000);
     const tip = iterator('LATEST');
@@ -127,5 +129,232 @@ describe('KinesisEngine in virtual time', () => {
     expect(put(1)).toBe(0);
     await clock.advance(500);
     expect(engine.streams.get('orders')?.openShards).toHaveLength(2);
+  });
+
+  it('sends a fan-out consumer 2 MiB a second and no more', async () => {
+    const { clock, engine, put } = setup({ writeBytesPerSecond: null });
+    put(20, 500_000);
+    const registered = engine.execute('RegisterStreamConsumer', {
+      StreamARN: engine.streamArn('orders'),
+      ConsumerName: 'app',
+    });
+    const { ConsumerARN } = registered['Consumer'] as { ConsumerARN: string };
+    const subscription = engine.subscribe({
+      ConsumerARN,
+      ShardId: 'shardId-000000000000',
+      StartingPosition: { Type: 'TRIM_HORIZON' },
+    });
+    const drain = (): number => {
+      let records = 0;
+      for (let event = subscription.next(); event; event = subscription.next())
+        records += event.Records.length;
+      return records;
+    };
+    expect(drain()).toBeLessThanOrEqual(6);
+    expect(subscription.waitMs).toBeGreaterThan(0);
+    let seconds = 0;
+    for (let got = 6; got < 20; seconds += 1) {
+      await clock.advance(1_000);
+      const now = drain();
+      expect(now).toBeLessThanOrEqual(6);
+      got += now;
+    }
+    expect(seconds).toBeGreaterThanOrEqual(3);
+  });
+
+  it('limits the rate of control-plane calls, operation by operation', async () => {
+    const { clock, engine } = setup();
+    const describe = (): unknown => engine.execute('DescribeLimits', {});
+    describe();
+    expect(describe).toThrow(expect.objectContaining({ name: 'LimitExceededException' }));
+    engine.execute('ListStreams', {});
+    await clock.advance(1_000);
+    describe();
+  });
+
+  it('keeps to the quotas of shards, streams and consumers', async () => {
+    const limited = expect.objectContaining({ name: 'LimitExceededException' });
+    const { engine, clock } = setup({
+      shardQuota: 3,
+      onDemandStreamQuota: 1,
+      consumersPerStream: 1,
+      callsPerSecond: { CreateStream: null },
+    });
+    expect(() => engine.execute('CreateStream', { StreamName: 'big', ShardCount: 3 })).toThrow(
+      limited,
+    );
+    engine.execute('CreateStream', { StreamName: 'small', ShardCount: 2 });
+    expect(() =>
+      engine.execute('SplitShard', {
+        StreamName: 'small',
+        ShardToSplit: 'shardId-000000000000',
+        NewStartingHashKey: '9',
+      }),
+    ).toThrow(limited);
+    const onDemand = { StreamModeDetails: { StreamMode: 'ON_DEMAND' } };
+    engine.execute('CreateStream', { StreamName: 'auto', ...onDemand });
+    expect(() => engine.execute('CreateStream', { StreamName: 'auto-2', ...onDemand })).toThrow(
+      limited,
+    );
+    const register = (ConsumerName: string) => () =>
+      engine.execute('RegisterStreamConsumer', {
+        StreamARN: engine.streamArn('orders'),
+        ConsumerName,
+      });
+    register('a')();
+    expect(register('b')).toThrow(limited);
+    const slow = setup({ creatingAtOnce: 1 }, 1_000);
+    expect(() =>
+      slow.engine.execute('CreateStream', { StreamName: 'second', ShardCount: 1 }),
+    ).toThrow(limited);
+    await slow.clock.advance(1_000);
+    slow.engine.execute('CreateStream', { StreamName: 'second', ShardCount: 1 });
+    expect(clock.pending).toBe(0);
+  });
+
+  it('allows ten shard count updates a day', async () => {
+    const { clock, engine } = setup({ callsPerSecond: { UpdateShardCount: null } });
+    const scale = (TargetShardCount: number): unknown =>
+      engine.execute('UpdateShardCount', {
+        StreamName: 'orders',
+        TargetShardCount,
+        ScalingType: 'UNIFORM_SCALING',
+      });
+    for (let update = 0; update < 10; update += 1) scale(update % 2 === 0 ? 2 : 1);
+    expect(() => scale(2)).toThrow(expect.objectContaining({ name: 'LimitExceededException' }));
+    await clock.advance(86_400_001);
+    scale(2);
+  });
+
+  it('keeps hash ranges whole and sequence numbers in order through any resharding', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 30 }), (changes) => {
+        const { engine } = setup({ callsPerSecond: { SplitShard: null, MergeShards: null } });
+        const stream = engine.streams.get('orders');
+        for (const [isSplit, pick] of changes) {
+          const open = [...(stream?.openShards ?? [])].sort((a, b) =>
+            a.birth.range.start < b.birth.range.start ? -1 : 1,
+          );
+          const at = pick % open.length;
+          const [first, second] = [open[at], open[at + 1]];
+          if (isSplit && first) {
+            const { start, end } = first.birth.range;
+            engine.execute('SplitShard', {
+              StreamName: 'orders',
+              ShardToSplit: first.id,
+              NewStartingHashKey: String(start + (end - start) / 2n),
+            });
+          } else if (first && second) {
+            engine.execute('MergeShards', {
+              StreamName: 'orders',
+              ShardToMerge: second.id,
+              AdjacentShardToMerge: first.id,
+            });
+          }
+        }
+        expect(findHoles((stream?.openShards ?? []).map(({ birth }) => birth.range))).toEqual([]);
+        for (const shard of stream?.shards ?? []) {
+          for (const child of shard.children)
+            expect([child.birth.parentShardId, child.birth.adjacentParentShardId]).toContain(
+              shard.id,
+            );
+          expect(shard.isOpen).toBe(shard.children.length === 0);
+          const end = shard.endingSequenceNumber ?? 'SHARD_END';
+          expect(compareSequenceNumbers(shard.startingSequenceNumber, end)).toBeLessThan(0);
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it('splits a shard of an on-demand stream that throttles, if told to', async () => {
+    const clock = new ManualClock();
+    const engine = new KinesisEngine({ clock, splitOnDemand: true });
+    engine.execute('CreateStream', {
+      StreamName: 'auto',
+      StreamModeDetails: { StreamMode: 'ON_DEMAND' },
+    });
+    const Records = Array.from({ length: 500 }, () => ({
+      PartitionKey: 'k',
+      ExplicitHashKey: '0',
+      Data: Buffer.alloc(1),
+    }));
+    for (let call = 0; call < 3; call += 1)
+      engine.execute('PutRecords', { StreamName: 'auto', Records });
+    await clock.advance(1);
+    expect(engine.streams.get('auto')?.openShards).toHaveLength(5);
+  });
+
+  it('keeps at most so many bytes in a shard, the newest', () => {
+    const clock = new ManualClock();
+    const engine = new KinesisEngine({ clock, limits: false, maxShardBytes: 100_000 });
+    engine.execute('CreateStream', { StreamName: 'orders', ShardCount: 1 });
+    for (let index = 0; index < 100; index += 1) {
+      engine.execute('PutRecord', {
+        StreamName: 'orders',
+        PartitionKey: 'k',
+        Data: Buffer.alloc(9_999, index),
+      });
+    }
+    const records = engine.stored('orders').get('shardId-000000000000') ?? [];
+    expect(records.length).toBeGreaterThanOrEqual(8);
+    expect(records.length).toBeLessThanOrEqual(10);
+    expect(records.at(-1)?.Data[0]).toBe(99);
+  });
+
+  it('shows a stale listing, expired iterators and skewed timestamps on command', async () => {
+    const { clock, engine, put, iterator, read } = setup();
+    await clock.advance(10_000);
+    engine.listingLagMs = 5_000;
+    engine.execute('SplitShard', {
+      StreamName: 'orders',
+      ShardToSplit: 'shardId-000000000000',
+      NewStartingHashKey: '9',
+    });
+    const listed = (): unknown[] =>
+      engine.execute('ListShards', { StreamName: 'orders', ShardFilter: { Type: 'AT_LATEST' } })[
+        'Shards'
+      ] as unknown[];
+    expect(listed()).toHaveLength(1);
+    await clock.advance(5_001);
+    expect(listed()).toHaveLength(2);
+    const from = iterator('TRIM_HORIZON');
+    engine.expireIterators();
+    expect(() => read(from)).toThrow(expect.objectContaining({ name: 'ExpiredIteratorException' }));
+    engine.timestampSkewMs = -60_000;
+    put(1);
+    const [record] = [...engine.stored('orders').values()].flat();
+    expect(record?.ApproximateArrivalTimestamp.getTime()).toBe(clock.now() - 60_000);
+  });
+
+  it('distributes records itself on AUTO streams, keys or not', () => {
+    const engine = new KinesisEngine({
+      clock: new ManualClock(),
+      limits: false,
+      random: seededRandom(3),
+    });
+    engine.execute('CreateStream', {
+      StreamName: 'auto',
+      StreamModeDetails: { StreamMode: 'ON_DEMAND' },
+      RecordDistributionStrategy: 'AUTO',
+    });
+    for (let index = 0; index < 100; index += 1)
+      engine.execute('PutRecord', { StreamName: 'auto', Data: Buffer.alloc(1) });
+    const counts = [...engine.stored('auto').values()].map((records) => records.length);
+    expect(counts.every((count) => count > 10)).toBe(true);
+    expect(engine.stored('auto').get('shardId-000000000000')?.[0]?.PartitionKey).toBeUndefined();
+  });
+
+  it('takes records of up to 10 MiB where the stream does', () => {
+    const { engine } = setup(false);
+    const large = { StreamName: 'orders', PartitionKey: 'k', Data: Buffer.alloc(5 * 2 ** 20) };
+    expect(() => engine.execute('PutRecord', large)).toThrow(
+      expect.objectContaining({ name: 'ValidationException' }),
+    );
+    engine.execute('UpdateMaxRecordSize', {
+      StreamARN: engine.streamArn('orders'),
+      MaxRecordSizeInKiB: 10_240,
+    });
+    expect(engine.execute('PutRecord', large)).toMatchObject({ ShardId: 'shardId-000000000000' });
   });
 });

@@ -2,7 +2,7 @@ import type { HashRange } from '@shardline/shared';
 
 import type { Limits } from './limits.js';
 import { endingSequenceNumber, formatSequenceNumber } from './sequence-numbers.js';
-import { TokenBucket } from './token-bucket.js';
+import { bucketFor, type TokenBucket } from './token-bucket.js';
 
 /** A record as it is kept: what GetRecords gives, and its place in the shard. */
 export interface StoredRecord {
@@ -38,18 +38,22 @@ export class Shard {
   readonly #writeBytes: TokenBucket | undefined;
   readonly #readCalls: TokenBucket | undefined;
   readonly #readBytes: TokenBucket | undefined;
+  readonly #iteratorCalls: TokenBucket | undefined;
+  readonly #maxBytes: number;
+  #bytes = 0;
   readonly #watchers = new Set<() => void>();
 
-  constructor(birth: ShardBirth, limits: Limits) {
+  /** @param maxBytes - Oldest records are forgotten beyond it. */
+  constructor(birth: ShardBirth, limits: Limits, maxBytes: number) {
     this.birth = birth;
     this.id = shardIdOf(birth.index);
     this.startingSequenceNumber = this.sequenceNumberAt(0, birth.createdAt);
-    const bucket = (rate: number | null): TokenBucket | undefined =>
-      rate === null ? undefined : new TokenBucket(rate);
-    this.#writeRecords = bucket(limits.writeRecordsPerSecond);
-    this.#writeBytes = bucket(limits.writeBytesPerSecond);
-    this.#readCalls = bucket(limits.readCallsPerSecond);
-    this.#readBytes = bucket(limits.readBytesPerSecond);
+    this.#maxBytes = maxBytes;
+    this.#writeRecords = bucketFor(limits.writeRecordsPerSecond);
+    this.#writeBytes = bucketFor(limits.writeBytesPerSecond);
+    this.#readCalls = bucketFor(limits.readCallsPerSecond);
+    this.#readBytes = bucketFor(limits.readBytesPerSecond);
+    this.#iteratorCalls = bucketFor(limits.iteratorCallsPerSecond);
   }
 
   get isOpen(): boolean {
@@ -93,6 +97,17 @@ export class Shard {
     return true;
   }
 
+  admitIterator(nowMs: number): boolean {
+    if (this.#iteratorCalls?.has(1, nowMs) === false) return false;
+    this.#iteratorCalls?.take(1);
+    return true;
+  }
+
+  /** All records kept, oldest first. */
+  get records(): readonly StoredRecord[] {
+    return this.#records;
+  }
+
   countRead(bytes: number): void {
     this.#readBytes?.take(bytes);
   }
@@ -105,6 +120,8 @@ export class Shard {
       PartitionKey: partitionKey,
     };
     this.#records.push(record);
+    this.#bytes += recordBytes(record);
+    if (this.#bytes > this.#maxBytes) this.#forgetOldest();
     for (const watcher of this.#watchers) watcher();
     return record;
   }
@@ -149,8 +166,33 @@ export class Shard {
   trim(before: number): void {
     const kept = this.counterAtTime(before);
     if (kept === this.#firstCounter) return;
-    this.#records = this.#records.slice(kept - this.#firstCounter);
-    this.#firstCounter = kept;
+    this.#drop(kept - this.#firstCounter);
+  }
+
+  /** Makes room for a tenth of the cap at once, so that dropping costs little a record. */
+  #forgetOldest(): void {
+    let bytes = this.#bytes;
+    let count = 0;
+    while (count < this.#records.length - 1 && bytes > this.#maxBytes * 0.9) {
+      bytes -= recordBytes(this.#records[count] as StoredRecord);
+      count += 1;
+    }
+    this.#drop(count);
+  }
+
+  #drop(count: number): void {
+    for (let index = 0; index < count; index += 1) {
+      this.#bytes -= recordBytes(this.#records[index] as StoredRecord);
+    }
+    this.#records = this.#records.slice(count);
+    this.#firstCounter += count;
+  }
+
+  /** Brings back what a snapshot held. */
+  restore(records: readonly StoredRecord[], firstCounter: number): void {
+    this.#records = [...records];
+    this.#firstCounter = firstCounter;
+    this.#bytes = records.reduce((sum, record) => sum + recordBytes(record), 0);
   }
 
   close(children: readonly Shard[], now: number): void {

@@ -2,7 +2,7 @@ import { type HashRange, HashRangeIndex, MAX_HASH_KEY } from '@shardline/shared'
 
 import type { Limits } from './limits.js';
 import { inUse, notFound } from './service-fault.js';
-import { Shard } from './shard.js';
+import { Shard, type ShardBirth } from './shard.js';
 
 export type StreamStatus = 'CREATING' | 'ACTIVE' | 'UPDATING' | 'DELETING';
 
@@ -12,6 +12,7 @@ export interface StreamConsumer {
   readonly arn: string;
   readonly createdAt: number;
   status: 'CREATING' | 'ACTIVE' | 'DELETING';
+  readonly tags: Map<string, string>;
 }
 
 export interface StreamBirth {
@@ -19,8 +20,9 @@ export interface StreamBirth {
   readonly arn: string;
   readonly accountId: string;
   readonly createdAt: number;
-  readonly mode: 'PROVISIONED' | 'ON_DEMAND';
   readonly limits: Limits;
+  /** Of records kept in one shard. */
+  readonly maxShardBytes: number;
 }
 
 /** One stream: its shards, open and closed, and its consumers. */
@@ -29,6 +31,17 @@ export class Stream {
   status: StreamStatus = 'CREATING';
   retentionHours = 24;
   maxRecordKiB = 1024;
+  mode: 'PROVISIONED' | 'ON_DEMAND' = 'PROVISIONED';
+  /** When the mode was changed, epoch milliseconds. */
+  modeSwitches: number[] = [];
+  /** When UpdateShardCount was called, epoch milliseconds. */
+  shardCountUpdates: number[] = [];
+  distribution: 'AUTO' | 'USER_PARTITION_KEY' = 'USER_PARTITION_KEY';
+  warmThroughputMiBps: number | undefined;
+  /** Present while records are encrypted; they are not here. */
+  keyId: string | undefined;
+  metrics: ReadonlySet<string> = new Set();
+  readonly tags = new Map<string, string>();
   readonly shards: Shard[] = [];
   readonly consumers = new Map<string, StreamConsumer>();
   #open: Shard[] = [];
@@ -46,7 +59,7 @@ export class Stream {
       const end = index === count - 1 ? MAX_HASH_KEY : start + width - 1n;
       this.#addShard({ start, end }, now);
     }
-    this.#reindex();
+    this.reindex();
   }
 
   get openShards(): readonly Shard[] {
@@ -73,7 +86,7 @@ export class Stream {
     const lower = this.#addShard({ start, end: at - 1n }, now, parents);
     const upper = this.#addShard({ start: at, end }, now, parents);
     parent.close([lower, upper], now);
-    this.#reindex();
+    this.reindex();
   }
 
   merge(a: Shard, b: Shard, now: number): void {
@@ -82,7 +95,7 @@ export class Stream {
     const child = this.#addShard(range, now, [a, b]);
     a.close([child], now);
     b.close([child], now);
-    this.#reindex();
+    this.reindex();
   }
 
   trim(now: number): void {
@@ -117,12 +130,26 @@ export class Stream {
         adjacentParentShardId: parents[1]?.id,
       },
       this.birth.limits,
+      this.birth.maxShardBytes,
     );
     this.shards.push(shard);
     return shard;
   }
 
-  #reindex(): void {
+  /** An open shard picked by chance: where the service distributes records itself. */
+  anyShard(chance: number): Shard {
+    return this.#open[Math.floor(chance * this.#open.length)] as Shard;
+  }
+
+  /** Adds a shard as a snapshot holds it. Call {@link reindex} after the last one. */
+  restoreShard(birth: ShardBirth): Shard {
+    const shard = new Shard(birth, this.birth.limits, this.birth.maxShardBytes);
+    this.shards.push(shard);
+    return shard;
+  }
+
+  /** Looks again which shards are open. */
+  reindex(): void {
     this.#open = this.shards.filter((shard) => shard.isOpen);
     this.#index = new HashRangeIndex(this.#open.map((shard) => shard.birth.range));
   }

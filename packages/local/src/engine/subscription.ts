@@ -4,8 +4,9 @@ import type { Limits } from './limits.js';
 import { counterOf } from './operations/positions.js';
 import { describeChildren } from './operations/shards.js';
 import { inUse, type ServiceFault } from './service-fault.js';
-import type { Shard, StoredRecord } from './shard.js';
+import { recordBytes, type Shard, type StoredRecord } from './shard.js';
 import type { StreamConsumer } from './stream.js';
+import { bucketFor, type TokenBucket } from './token-bucket.js';
 import type { Input } from './validation.js';
 
 /** One SubscribeToShardEvent. */
@@ -35,7 +36,12 @@ export class SubscriptionBook {
     this.#limits = limits;
   }
 
-  open(consumer: StreamConsumer, shard: Shard, position: Input): ShardSubscription {
+  open(
+    consumer: StreamConsumer,
+    shard: Shard,
+    position: Input,
+    repeatRecords: number,
+  ): ShardSubscription {
     const key = `${consumer.arn} ${shard.id}`;
     const nowMs = this.#clock.monotonicMs();
     const before = this.#latest.get(key);
@@ -55,7 +61,13 @@ export class SubscriptionBook {
     );
     before?.subscription.end();
     const expiresMs = nowMs + this.#limits.subscriptionLifeMs;
-    const subscription = new ShardSubscription(this.#clock, shard, counter, expiresMs);
+    const subscription = new ShardSubscription(
+      this.#clock,
+      shard,
+      Math.max(counter - repeatRecords, shard.horizon),
+      expiresMs,
+      bucketFor(this.#limits.fanOutBytesPerSecond),
+    );
     this.#latest.set(key, { subscription, openedMs: nowMs });
     return subscription;
   }
@@ -76,13 +88,21 @@ export class ShardSubscription {
   readonly #clock: Clock;
   readonly #shard: Shard;
   readonly #expiresMs: number;
+  readonly #rate: TokenBucket | undefined;
   readonly #unwatch: () => void;
   #counter: number;
   #ended = false;
   #fault: ServiceFault | undefined;
   #ready: () => void = () => {};
 
-  constructor(clock: Clock, shard: Shard, counter: number, expiresMs: number) {
+  constructor(
+    clock: Clock,
+    shard: Shard,
+    counter: number,
+    expiresMs: number,
+    rate: TokenBucket | undefined,
+  ) {
+    this.#rate = rate;
     this.#clock = clock;
     this.#shard = shard;
     this.#counter = counter;
@@ -104,16 +124,22 @@ export class ShardSubscription {
     return this.#expiresMs - this.#clock.monotonicMs();
   }
 
+  /** How long the rate of the consumer holds back the next event. Unit: milliseconds. */
+  get waitMs(): number {
+    return this.#rate?.waitMs(0, this.#clock.monotonicMs()) ?? 0;
+  }
+
   onReady(listener: () => void): void {
     this.#ready = listener;
   }
 
   /** Records that wait, the end of the shard, or undefined if there is nothing new. */
   next(): SubscriptionEvent | undefined {
-    if (this.#ended) return undefined;
+    if (this.#ended || this.waitMs > 0) return undefined;
     const shard = this.#shard;
     if (this.#counter >= shard.tip && shard.isOpen) return undefined;
     const records = shard.read(this.#counter, MAX_EVENT_RECORDS, MAX_EVENT_BYTES);
+    this.#rate?.take(records.reduce((sum, record) => sum + recordBytes(record), 0));
     return this.#event(records);
   }
 

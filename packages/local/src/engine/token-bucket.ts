@@ -11,12 +11,19 @@ export class TokenBucket {
 
   /** True if `cost` is there now. */
   has(cost: number, nowMs: number): boolean {
+    return this.waitMs(cost, nowMs) === 0;
+  }
+
+  /** How long until `cost` is there. Unit: milliseconds. */
+  waitMs(cost: number, nowMs: number): number {
     this.#refill(nowMs);
-    return this.#tokens >= cost;
+    return Math.max(((cost - this.#tokens) / this.#perSecond) * 1000, 0);
   }
 
   take(cost: number): void {
-    this.#tokens -= cost;
+    // More than a second's worth uses up the burst too: it is paid for in full.
+    const isLarge = cost > this.#perSecond;
+    this.#tokens = (isLarge ? Math.min(this.#tokens, 0) : this.#tokens) - cost;
   }
 
   #refill(nowMs: number): void {
@@ -25,4 +32,9 @@ export class TokenBucket {
     this.#tokens = Math.min(this.#perSecond, grown);
     this.#atMs = nowMs;
   }
+}
+
+/** A bucket for a rate, or none where there is no limit. */
+export function bucketFor(perSecond: number | null | undefined): TokenBucket | undefined {
+  return perSecond === null || perSecond === undefined ? undefined : new TokenBucket(perSecond);
 }

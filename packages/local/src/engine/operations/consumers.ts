@@ -1,9 +1,8 @@
 import type { KinesisEngine, Operation, Output } from '../engine.js';
 import { inUse, invalidArgument, notFound, ServiceFault } from '../service-fault.js';
 import type { Stream, StreamConsumer } from '../stream.js';
+import { addTags } from './settings.js';
 
-/** @see https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html */
-const MAX_CONSUMERS = 20;
 const DEFAULT_PAGE = 100;
 
 export const consumerOperations: Readonly<Record<string, Operation>> = {
@@ -16,10 +15,12 @@ export const consumerOperations: Readonly<Record<string, Operation>> = {
         `Consumer ${name} under stream ${stream.birth.name} already exists for account ${engine.accountId}.`,
       );
     }
-    if (stream.consumers.size >= MAX_CONSUMERS) {
+    const { consumersPerStream, creatingAtOnce } = engine.limits;
+    const creating = [...stream.consumers.values()].filter(({ status }) => status === 'CREATING');
+    if (stream.consumers.size >= consumersPerStream || creating.length >= creatingAtOnce) {
       throw new ServiceFault(
         'LimitExceededException',
-        `Stream ${stream.birth.name} under account ${engine.accountId} has the most consumers allowed, ${MAX_CONSUMERS}.`,
+        `Stream ${stream.birth.name} under account ${engine.accountId} has the most consumers allowed: ${consumersPerStream}, ${creatingAtOnce} of them being created.`,
       );
     }
     const createdAt = engine.now();
@@ -28,7 +29,9 @@ export const consumerOperations: Readonly<Record<string, Operation>> = {
       arn: `${stream.birth.arn}/consumer/${name}:${Math.floor(createdAt / 1000)}`,
       createdAt,
       status: 'CREATING',
+      tags: new Map(),
     };
+    addTags(consumer.tags, (input['Tags'] as Record<string, string> | undefined) ?? {});
     stream.consumers.set(name, consumer);
     const answer = describe(consumer);
     engine.later(() => {

@@ -7,12 +7,13 @@ import { invalidArgument, ServiceFault } from '../service-fault.js';
 import { formatIterator, parseIterator } from '../shard-iterator.js';
 import { recordBytes, type Shard } from '../shard.js';
 import type { Stream } from '../stream.js';
+import type { Input } from '../validation.js';
 import { counterOf } from './positions.js';
 import { describeChildren } from './shards.js';
 
 interface PutEntry {
   readonly Data: Buffer;
-  readonly PartitionKey: string;
+  readonly PartitionKey?: string;
   readonly ExplicitHashKey?: string;
 }
 
@@ -29,8 +30,12 @@ export const recordOperations: Readonly<Record<string, Operation>> = {
         `ExclusiveMinimumSequenceNumber ${ordering} used in PutRecord on stream ${stream.birth.name} under account ${engine.accountId} is invalid.`,
       );
     }
-    const shard = route(stream, entry);
-    if (!shard.admitWrite(recordBytes(entry), engine.clock.monotonicMs())) {
+    const shard = route(engine, stream, entry, 'partitionKey');
+    if (ordering !== undefined && stream.distribution === 'AUTO') {
+      throw invalidArgument('SequenceNumberForOrdering cannot be used with AUTO distribution.');
+    }
+    dryRun(input);
+    if (!admit(engine, stream, shard, entry)) {
       throw new ServiceFault(
         'ProvisionedThroughputExceededException',
         rateExceeded(engine, stream, shard),
@@ -39,7 +44,7 @@ export const recordOperations: Readonly<Record<string, Operation>> = {
     return {
       ShardId: shard.id,
       SequenceNumber: store(engine, stream, shard, entry),
-      EncryptionType: 'NONE',
+      EncryptionType: encryptionOf(stream),
     };
   },
 
@@ -49,18 +54,20 @@ export const recordOperations: Readonly<Record<string, Operation>> = {
     let total = 0;
     entries.forEach((entry, index) => {
       checkSize(stream, entry, `records.${index + 1}.member.data`);
-      total += recordBytes(entry);
+      total += bytesOf(entry);
     });
     if (total > MAX_PUT_BYTES) {
       throw invalidArgument(`Records size exceeds ${MAX_PUT_BYTES / 2 ** 20} MB limit`);
     }
     // All hash keys are checked before the first record is stored.
-    const shards = entries.map((entry) => route(stream, entry));
-    const nowMs = engine.clock.monotonicMs();
+    const shards = entries.map((entry, index) =>
+      route(engine, stream, entry, `records.${index + 1}.member.partitionKey`),
+    );
+    dryRun(input);
     let failed = 0;
     const results = entries.map((entry, index) => {
       const shard = shards[index] as Shard;
-      if (shard.admitWrite(recordBytes(entry), nowMs)) {
+      if (admit(engine, stream, shard, entry)) {
         return { ShardId: shard.id, SequenceNumber: store(engine, stream, shard, entry) };
       }
       failed += 1;
@@ -69,12 +76,18 @@ export const recordOperations: Readonly<Record<string, Operation>> = {
         ErrorMessage: rateExceeded(engine, stream, shard),
       };
     });
-    return { FailedRecordCount: failed, Records: results, EncryptionType: 'NONE' };
+    return { FailedRecordCount: failed, Records: results, EncryptionType: encryptionOf(stream) };
   },
 
   GetShardIterator(engine, input) {
     const stream = engine.liveStream(input);
     const shard = stream.shard(input['ShardId'] as string);
+    if (!shard.admitIterator(engine.clock.monotonicMs())) {
+      throw new ServiceFault(
+        'ProvisionedThroughputExceededException',
+        rateExceeded(engine, stream, shard),
+      );
+    }
     stream.trim(engine.now());
     const counter = counterOf(
       shard,
@@ -85,13 +98,17 @@ export const recordOperations: Readonly<Record<string, Operation>> = {
       },
       engine.now(),
     );
+    dryRun(input);
     return { ShardIterator: iteratorAt(engine, stream, shard, counter) };
   },
 
   GetRecords(engine, input) {
     const state = parseIterator(input['ShardIterator'] as string);
     const now = engine.now();
-    if (now - state.issuedAt > engine.limits.iteratorLifeMs) {
+    if (
+      now - state.issuedAt > engine.limits.iteratorLifeMs ||
+      state.issuedAt <= engine.iteratorsExpiredAt
+    ) {
       throw new ServiceFault(
         'ExpiredIteratorException',
         `Iterator expired. The iterator was created at time ${new Date(state.issuedAt).toString()} while right now it is ${new Date(now).toString()} which is further in the future than the tolerated delay of ${engine.limits.iteratorLifeMs} milliseconds.`,
@@ -101,6 +118,7 @@ export const recordOperations: Readonly<Record<string, Operation>> = {
     if (stream.birth.createdAt !== state.streamCreatedAt)
       throw invalidArgument('Invalid ShardIterator.');
     const shard = stream.shard(state.shardId);
+    dryRun(input);
     if (!shard.admitRead(engine.clock.monotonicMs())) {
       throw new ServiceFault(
         'ProvisionedThroughputExceededException',
@@ -133,10 +151,17 @@ function iteratorAt(engine: KinesisEngine, stream: Stream, shard: Shard, counter
   });
 }
 
-function route(stream: Stream, entry: PutEntry): Shard {
-  const { ExplicitHashKey } = entry;
+function route(engine: KinesisEngine, stream: Stream, entry: PutEntry, path: string): Shard {
+  const { ExplicitHashKey, PartitionKey } = entry;
+  if (stream.distribution === 'AUTO') return stream.anyShard(engine.random());
+  if (PartitionKey === undefined) {
+    throw new ServiceFault(
+      'ValidationException',
+      `1 validation error detected: Value null at '${path}' failed to satisfy constraint: Member must not be null`,
+    );
+  }
   if (ExplicitHashKey === undefined) {
-    hashPartitionKey(entry.PartitionKey, hash);
+    hashPartitionKey(PartitionKey, hash);
   } else if (!parseHashKey(ExplicitHashKey, hash)) {
     throw invalidArgument(
       `Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was ${ExplicitHashKey}`,
@@ -145,15 +170,45 @@ function route(stream: Stream, entry: PutEntry): Shard {
   return stream.shardFor(hash);
 }
 
+/** Whether the shard takes the record now. An on-demand stream may split a shard that does not. */
+function admit(engine: KinesisEngine, stream: Stream, shard: Shard, entry: PutEntry): boolean {
+  if (shard.admitWrite(bytesOf(entry), engine.clock.monotonicMs())) {
+    return true;
+  }
+  engine.onThrottled(stream, shard);
+  return false;
+}
+
+/** @throws ServiceFault `DryRunOperationException` if the request was a rehearsal. */
+function dryRun(input: Input): void {
+  if (input['DryRun'] !== true) return;
+  throw new ServiceFault(
+    'DryRunOperationException',
+    'Request would have succeeded, but DryRun flag is set.',
+  );
+}
+
+function bytesOf({ Data, PartitionKey }: PutEntry): number {
+  return recordBytes({ Data, PartitionKey });
+}
+
+function encryptionOf(stream: Stream): string {
+  return stream.keyId === undefined ? 'NONE' : 'KMS';
+}
+
 function store(engine: KinesisEngine, stream: Stream, shard: Shard, entry: PutEntry): string {
-  const record = shard.append(entry.Data, entry.PartitionKey, engine.now());
+  const record = shard.append(
+    entry.Data,
+    entry.PartitionKey,
+    engine.now() + engine.timestampSkewMs,
+  );
   engine.reportStored({ streamName: stream.birth.name, shardId: shard.id, record });
   return record.SequenceNumber;
 }
 
 function checkSize(stream: Stream, entry: PutEntry, path: string): void {
   const limit = stream.maxRecordKiB * 1024;
-  if (recordBytes(entry) <= limit) return;
+  if (bytesOf(entry) <= limit) return;
   const { length } = entry.Data;
   throw new ServiceFault(
     'ValidationException',

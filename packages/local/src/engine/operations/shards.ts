@@ -5,6 +5,7 @@ import type { Stream } from '../stream.js';
 
 const MAX_PAGE = 1_000;
 const TOKEN_LIFE_MS = 300_000;
+const DAY_MS = 86_400_000;
 
 interface ShardFilter {
   readonly Type: string;
@@ -35,16 +36,19 @@ export const shardOperations: Readonly<Record<string, Operation>> = {
         : parseToken(token, engine.now());
     const stream = engine.stream({ StreamName: query.StreamName });
     const limit = Math.min((input['MaxResults'] as number | undefined) ?? MAX_PAGE, MAX_PAGE);
+    // A listing may lag behind: what happened since then is not seen.
+    const asOf = engine.now() - engine.listingLagMs;
     const shards = stream.shards.filter(
       (shard) =>
         shard.id > query.after &&
+        (shard.birth.createdAt <= asOf || engine.listingLagMs === 0) &&
         stream.isListed(shard, engine.now()) &&
-        passes(stream, shard, query.filter, engine.now()),
+        passes(stream, shard, query.filter, asOf),
     );
     const page = shards.slice(0, limit);
     const next = { ...query, after: page.at(-1)?.id ?? '' };
     return {
-      Shards: page.map(describeShard),
+      Shards: page.map((shard) => describeShard(shard, asOf)),
       ...(shards.length > limit && { NextToken: formatToken(next, engine.now()) }),
     };
   },
@@ -59,6 +63,7 @@ export const shardOperations: Readonly<Record<string, Operation>> = {
         `NewStartingHashKey ${at} used in SplitShard() on shard ${shard.id} in stream ${stream.birth.name} under account ${engine.accountId} is not both greater than one plus the shard's StartingHashKey ${start} and less than the shard's EndingHashKey ${end}.`,
       );
     }
+    engine.checkShardQuota(1);
     reshard(engine, stream, () => stream.split(shard, at, engine.now()));
     return {};
   },
@@ -88,6 +93,16 @@ export const shardOperations: Readonly<Record<string, Operation>> = {
         `UpdateShardCount cannot scale from ${current} to ${target} shards: the target must lie between half and double.`,
       );
     }
+    engine.checkShardQuota(target - current);
+    const { shardCountUpdatesPerDay } = engine.limits;
+    stream.shardCountUpdates = stream.shardCountUpdates.filter((at) => at > engine.now() - DAY_MS);
+    if (stream.shardCountUpdates.length >= shardCountUpdatesPerDay) {
+      throw new ServiceFault(
+        'LimitExceededException',
+        `UpdateShardCount was called ${shardCountUpdatesPerDay} times within 24 hours for stream ${stream.birth.name}.`,
+      );
+    }
+    stream.shardCountUpdates.push(engine.now());
     reshard(engine, stream, () => scaleTo(stream, target, engine.now()));
     return {
       StreamName: stream.birth.name,
@@ -99,8 +114,10 @@ export const shardOperations: Readonly<Record<string, Operation>> = {
 };
 
 /** A shard as ListShards and DescribeStream give it. */
-export function describeShard(shard: Shard): Output {
-  const { birth, endingSequenceNumber } = shard;
+export function describeShard(shard: Shard, asOf = Infinity): Output {
+  const { birth } = shard;
+  const isOpen = shard.closedAt === undefined || shard.closedAt > asOf;
+  const endingSequenceNumber = isOpen ? undefined : shard.endingSequenceNumber;
   return {
     ShardId: shard.id,
     HashKeyRange: hashKeyRange(shard),
@@ -132,7 +149,7 @@ function hashKeyRange({ birth: { range } }: Shard): Output {
 
 function reshardable(engine: KinesisEngine, input: Output): Stream {
   const stream = engine.stream(input);
-  if (stream.birth.mode === 'ON_DEMAND') {
+  if (stream.mode === 'ON_DEMAND') {
     throw new ServiceFault(
       'ValidationException',
       `Request is invalid. Stream ${stream.birth.name} under account ${engine.accountId} is in On-Demand mode.`,
@@ -197,7 +214,7 @@ function passes(
   const at = filter.Timestamp?.getTime() ?? now;
   switch (filter.Type) {
     case 'AT_LATEST':
-      return shard.isOpen;
+      return shard.closedAt === undefined || shard.closedAt > now;
     case 'AT_TRIM_HORIZON':
       return (
         openAt(horizon) ||

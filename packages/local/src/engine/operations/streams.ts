@@ -1,6 +1,7 @@
 import type { KinesisEngine, Operation, Output } from '../engine.js';
-import { inUse, invalidArgument } from '../service-fault.js';
+import { inUse, invalidArgument, ServiceFault } from '../service-fault.js';
 import { Stream } from '../stream.js';
+import { addTags } from './settings.js';
 import { describeShard } from './shards.js';
 
 const DEFAULT_PAGE = 100;
@@ -21,15 +22,24 @@ export const streamOperations: Readonly<Record<string, Operation>> = {
     if (mode === 'PROVISIONED' && shardCount === undefined) {
       throw invalidArgument('ShardCount is required for streams in PROVISIONED mode.');
     }
-    const now = engine.now();
+    checkQuotas(engine, mode, shardCount ?? 0);
     const stream = new Stream({
       name,
       arn: engine.streamArn(name),
       accountId: engine.accountId,
-      createdAt: now,
-      mode,
+      createdAt: engine.now(),
       limits: engine.limits,
+      maxShardBytes: engine.maxShardBytes,
     });
+    stream.mode = mode;
+    stream.distribution =
+      (input['RecordDistributionStrategy'] as Stream['distribution'] | undefined) ??
+      'USER_PARTITION_KEY';
+    if (stream.distribution === 'AUTO' && mode !== 'ON_DEMAND') {
+      throw new ServiceFault('ValidationException', 'AUTO needs a stream in on-demand mode.');
+    }
+    stream.warmThroughputMiBps = input['WarmThroughputMiBps'] as number | undefined;
+    addTags(stream.tags, (input['Tags'] as Record<string, string> | undefined) ?? {});
     stream.maxRecordKiB = (input['MaxRecordSizeInKiB'] as number | undefined) ?? 1024;
     engine.streams.set(name, stream);
     engine.later(() => {
@@ -69,7 +79,7 @@ export const streamOperations: Readonly<Record<string, Operation>> = {
     return {
       StreamDescription: {
         ...describe(stream),
-        Shards: shards.slice(0, limit).map(describeShard),
+        Shards: shards.slice(0, limit).map((shard) => describeShard(shard)),
         HasMoreShards: shards.length > limit,
       },
     };
@@ -83,6 +93,14 @@ export const streamOperations: Readonly<Record<string, Operation>> = {
         OpenShardCount: stream.openShards.length,
         ConsumerCount: stream.consumers.size,
         MaxRecordSizeInKiB: stream.maxRecordKiB,
+        ...(stream.mode === 'ON_DEMAND' && {
+          RecordDistributionStrategy: stream.distribution,
+          WarmThroughput: {
+            TargetMiBps: stream.warmThroughputMiBps ?? 0,
+            CurrentMiBps: stream.warmThroughputMiBps ?? 0,
+          },
+        }),
+        ChannelCount: engine.channelsOf(stream).length,
       },
     };
   },
@@ -106,30 +124,27 @@ export const streamOperations: Readonly<Record<string, Operation>> = {
         StreamName: stream.birth.name,
         StreamARN: stream.birth.arn,
         StreamStatus: stream.status,
-        StreamModeDetails: { StreamMode: stream.birth.mode },
+        StreamModeDetails: { StreamMode: stream.mode },
         StreamCreationTimestamp: new Date(stream.birth.createdAt),
       })),
     };
   },
-
-  IncreaseStreamRetentionPeriod: (engine, input) => changeRetention(engine, input, 1),
-  DecreaseStreamRetentionPeriod: (engine, input) => changeRetention(engine, input, -1),
 };
 
-function changeRetention(engine: KinesisEngine, input: Output, direction: 1 | -1): Output {
-  const stream = engine.stream(input);
-  stream.requireStatus('ACTIVE');
-  const hours = input['RetentionPeriodHours'];
-  if (typeof hours !== 'number' || hours < 24 || hours > 8760) {
-    throw invalidArgument('Retention period must be from 24 to 8760 hours.');
+function checkQuotas(engine: KinesisEngine, mode: Stream['mode'], shardCount: number): void {
+  const { creatingAtOnce, onDemandStreamQuota, shardQuota } = engine.limits;
+  const streams = [...engine.streams.values()];
+  const exceeded = (what: string, limit: number): ServiceFault =>
+    new ServiceFault('LimitExceededException', `${what} would exceed the limit of ${limit}.`);
+  if (streams.filter(({ status }) => status === 'CREATING').length >= creatingAtOnce) {
+    throw exceeded('Streams being created at once', creatingAtOnce);
   }
-  if ((hours - stream.retentionHours) * direction < 0) {
-    throw invalidArgument(
-      `Requested retention period (${hours} hours) for stream ${stream.birth.name} is on the wrong side of the present one (${stream.retentionHours} hours).`,
-    );
+  if (mode === 'ON_DEMAND') {
+    const count = streams.filter((stream) => stream.mode === 'ON_DEMAND').length;
+    if (count >= onDemandStreamQuota) throw exceeded('On-demand streams', onDemandStreamQuota);
+  } else if (engine.openShardCount + shardCount > shardQuota) {
+    throw exceeded('Open shards', shardQuota);
   }
-  stream.retentionHours = hours;
-  return {};
 }
 
 function describe(stream: Stream): Output {
@@ -137,10 +152,11 @@ function describe(stream: Stream): Output {
     StreamName: stream.birth.name,
     StreamARN: stream.birth.arn,
     StreamStatus: stream.status,
-    StreamModeDetails: { StreamMode: stream.birth.mode },
+    StreamModeDetails: { StreamMode: stream.mode },
     RetentionPeriodHours: stream.retentionHours,
     StreamCreationTimestamp: new Date(stream.birth.createdAt),
-    EnhancedMonitoring: [{ ShardLevelMetrics: [] }],
-    EncryptionType: 'NONE',
+    EnhancedMonitoring: [{ ShardLevelMetrics: [...stream.metrics] }],
+    EncryptionType: stream.keyId === undefined ? 'NONE' : 'KMS',
+    ...(stream.keyId !== undefined && { KeyId: stream.keyId }),
   };
 }
