@@ -209,7 +209,7 @@ function write(value: unknown, parts: Buffer[]): void {
 }
 
 function numberItem(value: number): Buffer {
-  if (Number.isSafeInteger(value)) {
+  if (Number.isSafeInteger(value) && !Object.is(value, -0)) {
     return value >= 0 ? head(UNSIGNED, value) : head(NEGATIVE, -1 - value);
   }
   const item = Buffer.allocUnsafe(9);
