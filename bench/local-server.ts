@@ -1,0 +1,17 @@
+import { startLocal } from '@shardline/local';
+
+/** The server side of benches, in a process of its own. */
+const local = await startLocal({
+  streams: [{ name: 'bench', shards: 1 }],
+  limits: {
+    writeRecordsPerSecond: null,
+    writeBytesPerSecond: null,
+    readCallsPerSecond: null,
+    readBytesPerSecond: null,
+    fanOutBytesPerSecond: null,
+    iteratorCallsPerSecond: null,
+    resubscribePauseMs: 0,
+  },
+  maxShardBytes: 256 * 2 ** 20,
+});
+console.log(local.kinesis.endpoint);

@@ -1,0 +1,23 @@
+import { decoderBench } from './decoder.js';
+import { environment, writeResults } from './harness.js';
+import { localBench } from './local.js';
+import { putPathBench } from './put-path.js';
+
+const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
+  'put-path': putPathBench,
+  decoder: decoderBench,
+  local: localBench,
+};
+
+const named = process.argv.slice(2);
+const unknown = named.filter((name) => !Object.hasOwn(BENCHES, name));
+if (unknown.length > 0) {
+  console.error(`no bench ${unknown.join(', ')}; there are ${Object.keys(BENCHES).join(', ')}`);
+  process.exit(2);
+}
+
+console.log(environment());
+for (const name of named.length > 0 ? named : Object.keys(BENCHES)) await BENCHES[name]?.();
+writeResults('bench/results.json');
+console.log('\nAs JSON: bench/results.json');
+process.exit(0);

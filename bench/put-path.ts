@@ -1,0 +1,100 @@
+import { createHash, randomUUID } from 'node:crypto';
+
+import { Producer } from '@shardline/producer';
+import { RecordAggregator } from 'aws-kinesis-agg';
+
+import { compare } from './harness.js';
+import { fastClock, ShardsInMemory } from './shards-in-memory.js';
+
+const RECORDS = 100_000;
+const AGGREGATE_BYTES = 51_200;
+
+/** Hash, route, aggregate and hand over to a stream that takes everything at once. */
+export async function putPathBench(): Promise<void> {
+  for (const bytes of [100, 1_024]) await comparePeers(bytes, 16);
+  await compareShardCounts();
+}
+
+async function comparePeers(bytes: number, shards: number): Promise<void> {
+  const data = Buffer.alloc(bytes, 'x');
+  const keys = uniqueKeys();
+  await compare(`put-path, ${bytes} B, unique 36-byte keys, ${shards} shards`, 'user record', [
+    { name: 'shardline offer', isOurs: true, run: () => offerAll(keys, data, shards) },
+    { name: 'shardline put, a promise a record', run: () => putAll(keys, data, shards) },
+    {
+      name: 'aws-kinesis-agg, createHash and BigInt routing',
+      run: () => aggregateByShard(keys, data, shards),
+    },
+  ]);
+}
+
+async function compareShardCounts(): Promise<void> {
+  const data = Buffer.alloc(100, 'x');
+  const keys = uniqueKeys();
+  await compare(
+    'put-path, 100 B, by number of shards',
+    'user record',
+    [1, 16, 1_000, 10_000].map((shards) => ({
+      name: `shardline offer, ${shards} shards`,
+      isOurs: shards === 1,
+      run: () => offerAll(keys, data, shards),
+    })),
+  );
+}
+
+async function offerAll(keys: readonly string[], data: Buffer, shards: number): Promise<number> {
+  const producer = makeProducer(shards);
+  for (const partitionKey of keys) {
+    while (!producer.offer({ partitionKey, data })) await producer.drain();
+  }
+  await producer.close();
+  return keys.length;
+}
+
+async function putAll(keys: readonly string[], data: Buffer, shards: number): Promise<number> {
+  const producer = makeProducer(shards);
+  let puts: Promise<unknown>[] = [];
+  for (const partitionKey of keys) {
+    puts.push(producer.put({ partitionKey, data }));
+    if (puts.length === 1_000) {
+      await Promise.all(puts);
+      puts = [];
+    }
+  }
+  await producer.close();
+  return keys.length;
+}
+
+function makeProducer(shards: number): Producer {
+  return new Producer(
+    { streamName: 'bench', onOutcome: () => {}, recordTtlMs: 86_400_000, clock: fastClock },
+    new ShardsInMemory(shards),
+  );
+}
+
+/** What a caller of the package has to write to keep to one shard an aggregate. */
+function aggregateByShard(keys: readonly string[], data: Buffer, shards: number): number {
+  const width = 2n ** 128n / BigInt(shards);
+  const open = Array.from({ length: shards }, () => new RecordAggregator());
+  const sizes = open.map(() => 0);
+  for (const partitionKey of keys) {
+    const hash = BigInt(`0x${createHash('md5').update(partitionKey).digest('hex')}`);
+    const shard = Math.min(Number(hash / width), shards - 1);
+    const aggregator = open[shard] as RecordAggregator;
+    const record = { partitionKey, data };
+    let bytes = aggregator.calculateUserRecordSize(record);
+    if ((sizes[shard] ?? 0) + bytes > AGGREGATE_BYTES) {
+      aggregator.build();
+      sizes[shard] = 0;
+      bytes = aggregator.calculateUserRecordSize(record);
+    }
+    aggregator.addUserRecord(record);
+    sizes[shard] = (sizes[shard] ?? 0) + bytes;
+  }
+  for (const aggregator of open) aggregator.build();
+  return keys.length;
+}
+
+function uniqueKeys(): readonly string[] {
+  return Array.from({ length: RECORDS }, () => randomUUID());
+}

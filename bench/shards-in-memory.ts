@@ -1,0 +1,67 @@
+import {
+  type Clock,
+  hashPartitionKey,
+  type HashRange,
+  HashRangeIndex,
+  parseHashKey,
+} from '@shardline/shared';
+
+interface Entry {
+  readonly partitionKey: string;
+  readonly explicitHashKey: string | undefined;
+}
+
+/** A stream that stores nothing and answers at once: what is left is the producer's own work. */
+export class ShardsInMemory {
+  readonly #shards: readonly { readonly shardId: string; readonly range: HashRange }[];
+  readonly #index: HashRangeIndex;
+  readonly #hash = new Uint32Array(4);
+  #sequence = 0;
+
+  constructor(count: number) {
+    const width = 2n ** 128n / BigInt(count);
+    this.#shards = Array.from({ length: count }, (_, index) => ({
+      shardId: `shardId-${String(index).padStart(12, '0')}`,
+      range: {
+        start: width * BigInt(index),
+        end: index === count - 1 ? 2n ** 128n - 1n : width * BigInt(index + 1) - 1n,
+      },
+    }));
+    this.#index = new HashRangeIndex(this.#shards.map(({ range }) => range));
+  }
+
+  describe(): Promise<{
+    readonly shards: readonly { readonly shardId: string; readonly range: HashRange }[];
+    readonly maxRecordBytes: number;
+  }> {
+    return Promise.resolve({ shards: this.#shards, maxRecordBytes: 2 ** 20 });
+  }
+
+  putRecords(
+    entries: readonly Entry[],
+  ): Promise<{ readonly shardId: string; readonly sequenceNumber: string }[]> {
+    return Promise.resolve(
+      entries.map(({ partitionKey, explicitHashKey }) => {
+        if (explicitHashKey === undefined) hashPartitionKey(partitionKey, this.#hash);
+        else parseHashKey(explicitHashKey, this.#hash);
+        this.#sequence += 1;
+        const { shardId = '' } = this.#shards[this.#index.find(this.#hash)] ?? {};
+        return { shardId, sequenceNumber: String(this.#sequence) };
+      }),
+    );
+  }
+
+  close(): void {}
+}
+
+const SPEED = 1_000;
+
+/** Time that runs a thousand times as fast, so that the pace of a shard does not hold up the bench. */
+export const fastClock: Clock = {
+  now: () => Date.now(),
+  monotonicMs: () => performance.now() * SPEED,
+  schedule(delayMs, callback) {
+    const handle = setTimeout(callback, delayMs / SPEED);
+    return { cancel: () => clearTimeout(handle) };
+  },
+};
