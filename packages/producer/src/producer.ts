@@ -5,7 +5,10 @@ import { Writable } from 'node:stream';
 import {
   ByteBudget,
   canonicalHashKey,
+  type HashKeyWords,
+  hashPartitionKey,
   isShardlineError,
+  parseHashKey,
   publishDiagnostics,
   ShardlineError,
   type ShardMapMessage,
@@ -88,6 +91,8 @@ export class Producer<Data = string | Uint8Array> {
   /** Aborts what waits for room when close() begins, and what waits for the service when it ends. */
   readonly #closing = new AbortController();
   readonly #stopping = new AbortController();
+  /** Hash key of the record that was prepared last. */
+  readonly #hashKey = new Uint32Array(4);
   /** Records that wait for the first listing of the shards. */
   #arrivals: Arrival[] = [];
   #group: FlushGroup = { outstanding: 0, previous: undefined, waiters: [] };
@@ -145,7 +150,10 @@ export class Producer<Data = string | Uint8Array> {
     signal?.throwIfAborted();
     const prepared = this.#prepare(record);
     // No await where there is room: a put before close() is part of its flush.
-    if (!this.#tryAdmit(prepared.bytes)) await this.#admit(prepared.bytes, signal);
+    if (this.#tryAdmit(prepared.bytes)) {
+      return new Promise((resolve, reject) => this.#add(prepared, resolve, reject, this.#hashKey));
+    }
+    await this.#admit(prepared.bytes, signal);
     return new Promise((resolve, reject) => this.#add(prepared, resolve, reject));
   }
 
@@ -169,7 +177,7 @@ export class Producer<Data = string | Uint8Array> {
       this.#refusedBytes = prepared.bytes;
       return false;
     }
-    this.#add(prepared, undefined, undefined);
+    this.#add(prepared, undefined, undefined, this.#hashKey);
     return true;
   }
 
@@ -312,8 +320,6 @@ export class Producer<Data = string | Uint8Array> {
     const { partitionKey: keyOf, serialize } = this.#options;
     const partitionKey = record.partitionKey ?? keyOf?.(record.data) ?? randomUUID();
     checkPartitionKey(partitionKey);
-    const explicitHashKey =
-      record.explicitHashKey === undefined ? undefined : canonicalHashKey(record.explicitHashKey);
     const serialized = serialize(record.data);
     const data = typeof serialized === 'string' ? Buffer.from(serialized) : serialized;
     if (!(data instanceof Uint8Array)) {
@@ -325,7 +331,13 @@ export class Producer<Data = string | Uint8Array> {
         },
       );
     }
-    const partitionKeyBytes = Buffer.byteLength(partitionKey);
+    // Hashed here for its length too; a record that is added at once is not hashed again.
+    const partitionKeyBytes = hashPartitionKey(partitionKey, this.#hashKey);
+    let explicitHashKey: string | undefined;
+    if (record.explicitHashKey !== undefined) {
+      explicitHashKey = canonicalHashKey(record.explicitHashKey);
+      parseHashKey(explicitHashKey, this.#hashKey);
+    }
     const bytes = data.length + partitionKeyBytes;
     checkSize(bytes, this.#router.map ? this.#router.maxRecordBytes : LARGEST_RECORD_BYTES);
     return { partitionKey, partitionKeyBytes, explicitHashKey, data, bytes };
@@ -337,6 +349,7 @@ export class Producer<Data = string | Uint8Array> {
     prepared: PreparedRecord,
     resolve: PendingRecord['resolve'],
     reject: PendingRecord['reject'],
+    hashKey?: HashKeyWords,
   ): void {
     const nowMs = this.#options.clock.monotonicMs();
     const record: PendingRecord = {
@@ -357,7 +370,10 @@ export class Producer<Data = string | Uint8Array> {
       void this.#refresh('start');
       return;
     }
-    this.#dispatcher.onAdded(prepared.bytes, this.#router.add(record, prepared.data, nowMs));
+    this.#dispatcher.onAdded(
+      prepared.bytes,
+      this.#router.add(record, prepared.data, nowMs, hashKey),
+    );
     if (nowMs - map.loadedMs > this.#options.shardMapMaxAgeMs) void this.#refresh('periodic');
   }
 

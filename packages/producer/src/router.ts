@@ -1,6 +1,7 @@
 import {
   AggregateEncoder,
   type Codec,
+  type HashKeyWords,
   hashPartitionKey,
   parseHashKey,
   sealEnvelope,
@@ -103,9 +104,14 @@ export class Router {
     return this.#map?.has(lane.shardId) === true;
   }
 
-  /** Adds a record. A map must be there. @returns The moment at which its lane should be served. */
-  add(record: PendingRecord, data: Uint8Array, nowMs: number): number {
-    const lane = this.#laneOf(record);
+  /**
+   * Adds a record. A map must be there.
+   *
+   * @param hashKey - The record's, if it is known.
+   * @returns The moment at which its lane should be served.
+   */
+  add(record: PendingRecord, data: Uint8Array, nowMs: number, hashKey?: HashKeyWords): number {
+    const lane = hashKey ? this.#laneAt(hashKey) : this.#laneOf(record);
     this.active.add(lane);
     const { isAggregating, lingerMs, aggregationMaxRecords } = this.#options;
     if (!isAggregating) {
@@ -265,7 +271,11 @@ export class Router {
 
   #laneOf(record: PendingRecord): ShardLane {
     this.#hash(record);
-    return this.#lanes[this.#map?.find(this.#hashKey) ?? 0] as ShardLane;
+    return this.#laneAt(this.#hashKey);
+  }
+
+  #laneAt(hashKey: HashKeyWords): ShardLane {
+    return this.#lanes[this.#map?.find(hashKey) ?? 0] as ShardLane;
   }
 
   #hash(record: PendingRecord): void {

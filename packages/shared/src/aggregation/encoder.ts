@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import { AGGREGATE_MAGIC, CHECKSUM_BYTES, ENVELOPE_BYTES, TAG, varintBytes } from './format.js';
 
 const SMALLEST_REGION_BYTES = 1024;
+const SHORT_TEXT_BYTES = 64;
+const ABSENT = -1;
 
 /**
  * Builds one record in the KPL's aggregated format, byte for byte as the KPL does, knowing its exact
@@ -119,6 +121,9 @@ class StringTable {
   readonly #tag: number;
   readonly #indexes = new Map<string, number>();
   readonly #region = new Region();
+  /** What was looked up last: the size of a record is asked for before it is added. */
+  #lastText: string | undefined;
+  #lastIndex = ABSENT;
 
   constructor(tag: number) {
     this.#tag = tag;
@@ -133,14 +138,18 @@ class StringTable {
   }
 
   indexOf(text: string): number {
-    return this.#indexes.get(text) ?? -1;
+    if (this.#lastText === text) return this.#lastIndex;
+    this.#lastText = text;
+    this.#lastIndex = this.#indexes.get(text) ?? ABSENT;
+    return this.#lastIndex;
   }
 
   intern(text: string, bytes: number): number {
-    const known = this.#indexes.get(text);
-    if (known !== undefined) return known;
+    const known = this.indexOf(text);
+    if (known !== ABSENT) return known;
     const index = this.#indexes.size;
     this.#indexes.set(text, index);
+    this.#lastIndex = index;
     const region = this.#region;
     region.reserve(entryBytes(bytes));
     region.byte(this.#tag);
@@ -155,6 +164,7 @@ class StringTable {
 
   reset(): void {
     this.#indexes.clear();
+    this.#lastText = undefined;
     this.#region.length = 0;
   }
 }
@@ -189,7 +199,13 @@ class Region {
   }
 
   text(value: string, bytes: number): void {
-    this.#buffer.write(value, this.length, bytes, 'utf8');
+    const buffer = this.#buffer;
+    if (value.length === bytes && bytes <= SHORT_TEXT_BYTES) {
+      // ASCII: as many bytes as characters. A call into the runtime costs more than the loop.
+      for (let at = 0; at < bytes; at += 1) buffer[this.length + at] = value.charCodeAt(at);
+    } else {
+      buffer.write(value, this.length, bytes, 'utf8');
+    }
     this.length += bytes;
   }
 
