@@ -2,7 +2,7 @@ import { startLocal } from '@shardline/local';
 
 /** The server side of benches, in a process of its own. */
 const local = await startLocal({
-  streams: [{ name: 'bench', shards: 1 }],
+  streams: [{ name: 'bench', shards: Number(process.argv[2]) }],
   limits: {
     writeRecordsPerSecond: null,
     writeBytesPerSecond: null,
@@ -12,6 +12,6 @@ const local = await startLocal({
     iteratorCallsPerSecond: null,
     resubscribePauseMs: 0,
   },
-  maxShardBytes: 256 * 2 ** 20,
+  maxShardBytes: 128 * 2 ** 20,
 });
-console.log(local.kinesis.endpoint);
+console.log(JSON.stringify(local.kinesis));

@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import * as http from 'node:http';
 import { fileURLToPath } from 'node:url';
 
+import type { LocalClientConfig } from '@shardline/local';
+
 import { compare } from './harness.js';
 
 const RECORD_BYTES = 50_000;
@@ -12,7 +14,8 @@ const MB = 1e6;
 
 /** How fast a local Kinesis in a process of its own takes and gives records, with a bare HTTP client. */
 export async function localBench(): Promise<void> {
-  const { child, endpoint } = await startServer();
+  const { child, clientConfig } = await startLocalServer(1);
+  const { endpoint } = clientConfig;
   const agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
   const call = caller(endpoint, agent);
   const data = Buffer.alloc(RECORD_BYTES, 7).toString('base64');
@@ -73,14 +76,21 @@ export async function localBench(): Promise<void> {
   await once(child, 'exit');
 }
 
-async function startServer(): Promise<{ child: ChildProcess; endpoint: string }> {
+/** Starts a local Kinesis without rate limits in a process of its own, with a stream `bench`. */
+export async function startLocalServer(
+  shards: number,
+): Promise<{ readonly child: ChildProcess; readonly clientConfig: LocalClientConfig }> {
   const child = spawn(
     process.execPath,
-    [...process.execArgv, fileURLToPath(new URL('./local-server.ts', import.meta.url))],
+    [
+      ...process.execArgv,
+      fileURLToPath(new URL('./local-server.ts', import.meta.url)),
+      String(shards),
+    ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
-  return { child, endpoint: line.toString().trim() };
+  return { child, clientConfig: JSON.parse(line.toString()) as LocalClientConfig };
 }
 
 function headers(operation: string): http.OutgoingHttpHeaders {

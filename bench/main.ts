@@ -1,10 +1,12 @@
 import { decoderBench } from './decoder.js';
 import { environment, writeResults } from './harness.js';
 import { localBench } from './local.js';
+import { producerBench } from './producer.js';
 import { putPathBench } from './put-path.js';
 
 const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   'put-path': putPathBench,
+  producer: producerBench,
   decoder: decoderBench,
   local: localBench,
 };

@@ -42,3 +42,27 @@ describe('the README', () => {
     expect(stdout).toContain('customer-7 hello');
   });
 });
+
+describe('docs/producer.md', () => {
+  const page = read('docs/producer.md');
+  const source = read('packages/producer/src/options.ts');
+
+  it('has a row for every option, with the range and the default of the code', () => {
+    const [, declared = ''] =
+      /export interface ProducerOptions[^{]*\{([^]*?)\n\}/.exec(source) ?? [];
+    const names = [...declared.matchAll(/^ {2}readonly (\w+)\?:/gm)].map(([, name = '']) => name);
+    expect(names.length).toBeGreaterThan(20);
+    for (const name of names) expect(page).toMatch(new RegExp(`^\\| .*\`${name}\`.* \\|`, 'm'));
+    const rules = source.matchAll(
+      /^ {2}(\w+): \{ min: ([^,]+), max: ([^,]+), fallback: ([^,]+), unit: '(\w+)' \}/gm,
+    );
+    for (const [, name, ...numbers] of rules) {
+      const [min, max, fallback] = numbers
+        .slice(0, 3)
+        .map((text) =>
+          Number(text.includes('**') ? 2 ** Number(text.split('**')[1]) : text.replaceAll('_', '')),
+        );
+      expect(page).toContain(`| \`${name}\` | ${min} to ${max} ${numbers[3]} | ${fallback} |`);
+    }
+  });
+});

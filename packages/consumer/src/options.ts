@@ -85,6 +85,15 @@ export interface ConsumerOptions {
   readonly idlePauseMs?: number;
   /** How long handlers may take to finish when a shard is given away. Unit: milliseconds. Range: 0 to 3 600 000. @defaultValue 30 000 */
   readonly drainTimeoutMs?: number;
+  /**
+   * Records of each idempotent producer remembered in each shard, to drop second copies of them. 0
+   * drops none.
+   *
+   * Range: 0 to 1 000 000.
+   *
+   * @defaultValue 10 000
+   */
+  readonly duplicateWindowRecords?: number;
   /** Most shards this worker takes. Range: 1 to 1 000 000. @defaultValue 1 000 000 */
   readonly maxLeases?: number;
   /** Data read and not yet handled, of all shards. Unit: bytes. Range: 65 536 to 17 179 869 184. @defaultValue 67 108 864 */
@@ -119,6 +128,7 @@ const RULES = {
   checkpointIntervalMs: { min: 10, max: 600_000, fallback: 1_000, unit: 'ms' },
   idlePauseMs: { min: 200, max: 60_000, fallback: 250, unit: 'ms' },
   drainTimeoutMs: { min: 0, max: 3_600_000, fallback: 30_000, unit: 'ms' },
+  duplicateWindowRecords: { min: 0, max: 1_000_000, fallback: 10_000, unit: 'records' },
   maxLeases: { min: 1, max: 1_000_000, fallback: 1_000_000, unit: 'leases' },
   maxBufferBytes: { min: 65_536, max: 2 ** 34, fallback: 2 ** 26, unit: 'bytes' },
   maxRawBytes: { min: 1_024, max: 2 ** 30, fallback: 2 ** 25, unit: 'bytes' },

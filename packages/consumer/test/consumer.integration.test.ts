@@ -374,6 +374,27 @@ describe.each(['polling', 'fanOut'] as const)(
       expect(numbers()).toEqual(upTo(100));
     });
 
+    it('drops second copies of records that their producer marked, and counts them', async () => {
+      const encoder = new AggregateEncoder();
+      for (let index = 0; index < 5; index += 1) {
+        encoder.add('key-0', 5, undefined, Buffer.from(String(index)), `producer:${index}`);
+      }
+      const Data = encoder.finish();
+      for (let copy = 0; copy < 2; copy += 1) {
+        await client.send(
+          new PutRecordsCommand({
+            StreamName: 'orders',
+            Records: [{ PartitionKey: 'key-0', Data }],
+          }),
+        );
+      }
+      const consumer = await start('a');
+      const duplicates = (): number =>
+        consumer.status().shards.reduce((sum, { duplicateRecords }) => sum + duplicateRecords, 0);
+      await until(() => duplicates() === 5, 'the copies are dropped');
+      expect(numbers()).toEqual(upTo(5));
+    });
+
     it('drops the user records of an aggregate that another shard owns, and counts them', async () => {
       const keys = Array.from({ length: 40 }, (_, index) => `k${index}`);
       const encoder = new AggregateEncoder();

@@ -12,6 +12,7 @@ import {
 } from '@shardline/shared';
 
 import type { Entry } from './entry.js';
+import { InFlightLimit } from './in-flight-limit.js';
 import { type Attempt, PutError, type PendingRecord } from './pending-record.js';
 import type { KinesisWritePort } from './put-records-client.js';
 import type { Router } from './router.js';
@@ -23,6 +24,7 @@ export interface DispatcherOptions {
   readonly isStrict: boolean;
   readonly requestTimeoutMs: number;
   readonly maxRequestsInFlight: number;
+  readonly waitsWhenRefused: boolean;
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -30,7 +32,8 @@ export interface DispatcherOptions {
 /** What becomes of records, for whoever put them. */
 export interface DispatcherListener {
   delivered(entry: Entry, shardId: string, sequenceNumber: string): void;
-  failed(records: readonly PendingRecord[], error: PutError): void;
+  /** @param entry - Holds their data. */
+  failed(records: readonly PendingRecord[], error: PutError, entry: Entry): void;
   /** Looks at the stream's shards again; resolves when the router has the new map or never will. */
   refreshShards(): Promise<void>;
 }
@@ -41,6 +44,9 @@ const MAX_REQUEST_ENTRIES = 500;
 const MAX_REQUEST_BYTES = 4 * 2 ** 20;
 /** With this much to send, nothing waits for more. */
 const FULL_REQUEST_BYTES = 2 ** 20;
+const MAX_ERROR_NAMES = 100;
+/** Lanes that wait for their pace are looked at together, so that they share requests. */
+const WAKE_STEP_MS = 10;
 const LANE_BACKOFF = { baseMs: 100, capMs: 5_000 };
 const REQUEST_BACKOFF = { baseMs: 100, capMs: 5_000 };
 
@@ -62,7 +68,11 @@ export class Dispatcher {
     retriedEntries: 0,
     throttledEntries: 0,
     resentEntries: 0,
+    expiredRecords: 0,
   };
+  /** How often the service or the way to it answered with each error. */
+  readonly errorsByCode = new Map<string, number>();
+  readonly #inFlightLimit: InFlightLimit;
   readonly #options: DispatcherOptions;
   readonly #router: Router;
   readonly #port: KinesisWritePort;
@@ -72,6 +82,8 @@ export class Dispatcher {
   readonly #requests = new Set<AbortController>();
   /** Parts of refused requests, each to be sent by itself. */
   readonly #isolated: Sending[][] = [];
+  /** Where its steps lie: producers that started together do not step together. */
+  readonly #stepMs: number;
   #isFlushing = false;
   /** Since it last looked whether there is enough for a request. */
   #addedBytes = 0;
@@ -91,6 +103,8 @@ export class Dispatcher {
     this.#router = router;
     this.#port = port;
     this.#listener = listener;
+    this.#stepMs = options.random() * WAKE_STEP_MS;
+    this.#inFlightLimit = new InFlightLimit(options.maxRequestsInFlight);
   }
 
   get requestsInFlight(): number {
@@ -146,8 +160,8 @@ export class Dispatcher {
   }
 
   #dispatch(): void {
-    const { clock, maxRequestsInFlight } = this.#options;
-    while (this.#requests.size < maxRequestsInFlight && !this.#stopped) {
+    const { clock } = this.#options;
+    while (this.#requests.size < this.#inFlightLimit.value && !this.#stopped) {
       const nowMs = clock.monotonicMs();
       if (nowMs < this.#pausedUntilMs) {
         this.#schedule(this.#pausedUntilMs);
@@ -173,7 +187,8 @@ export class Dispatcher {
     for (const lane of this.#router.active) {
       const waitMs = lane.waitMs(nowMs, isStrict);
       if (waitMs > 0) {
-        wakeMs = Math.min(wakeMs, nowMs + waitMs, lane.first?.expiresMs ?? Infinity);
+        const readyMs = this.#nextStepMs(nowMs + waitMs);
+        wakeMs = Math.min(wakeMs, readyMs, lane.first?.expiresMs ?? Infinity);
         continue;
       }
       const openDueMs = lane.open ? lane.open.openedMs + this.#router.lingerMs : Infinity;
@@ -189,7 +204,7 @@ export class Dispatcher {
         bytes += entry.bytes;
         if (entry.dueMs <= nowMs || entry.attempts.length > 0) isDue = true;
         else wakeMs = Math.min(wakeMs, entry.dueMs);
-        if (isStrict || lane.pace.waitMs(nowMs) > 0) break;
+        if (isStrict || lane.paceMs(nowMs) > 0) break;
       }
       if (batch.length > before) served.push(lane);
       if (batch.length >= MAX_REQUEST_ENTRIES || bytes >= MAX_REQUEST_BYTES) break;
@@ -210,6 +225,11 @@ export class Dispatcher {
     return batch;
   }
 
+  /** The first step at or after a moment. */
+  #nextStepMs(atMs: number): number {
+    return Math.ceil((atMs - this.#stepMs) / WAKE_STEP_MS) * WAKE_STEP_MS + this.#stepMs;
+  }
+
   async #send(batch: readonly Sending[]): Promise<void> {
     const { clock, requestTimeoutMs, streamName } = this.#options;
     const startedMs = clock.monotonicMs();
@@ -218,6 +238,7 @@ export class Dispatcher {
     const timer = clock.schedule(requestTimeoutMs, () =>
       request.abort(Object.assign(new Error('request timed out'), { name: 'TimeoutError' })),
     );
+    const expiry = this.#expireInFlight(batch);
     this.#requests.add(request);
     this.stats.requests += 1;
     let outcomes: readonly EntryOutcome[] | undefined;
@@ -232,14 +253,18 @@ export class Dispatcher {
       failure = request.signal.aborted ? request.signal.reason : error;
     }
     timer.cancel();
+    expiry.cancel();
     const durationMs = clock.monotonicMs() - startedMs;
     const attempt = (error: string | undefined): Attempt => ({ startedAt, durationMs, error });
     let failedRecords = batch.length;
     if (outcomes) {
       this.#refusedRequests = 0;
+      this.#inFlightLimit.onAnswered(this.#requests.size);
       failedRecords = await this.#settle(batch, outcomes, attempt);
     } else {
       this.stats.failedRequests += 1;
+      this.#inFlightLimit.onFailed(clock.monotonicMs());
+      this.#countError(awsErrorName(failure));
       this.#settleFailure(batch, failure, attempt(awsErrorName(failure)));
     }
     this.#requests.delete(request);
@@ -265,16 +290,22 @@ export class Dispatcher {
     const retries: Sending[] = [];
     const unknown: (Sending & { readonly outcome: EntryOutcome })[] = [];
     let failed = 0;
+    let isMapStale = false;
     batch.forEach(({ lane, entry }, index) => {
       const outcome = outcomes[index] ?? { errorCode: 'MissingResult' };
       const isStored = 'sequenceNumber' in outcome;
-      if (!isStored) failed += 1;
+      if (!isStored) {
+        failed += 1;
+        this.#countError(outcome.errorCode);
+      }
       entry.attempts = [...entry.attempts, isStored ? success : attempt(outcome.errorCode)];
       if (isStored) {
         this.stats.kinesisRecords += 1;
         this.stats.kinesisBytes += entry.bytes;
       }
-      const verdict = judge(outcome, entry.isAggregate, this.#landing(lane, entry, outcome));
+      const landing = this.#landing(lane, entry, outcome);
+      if (landing === 'unknown') isMapStale = true;
+      const verdict = judge(outcome, entry.isAggregate, landing);
       switch (verdict.kind) {
         case 'retry':
           retries.push({ lane, entry });
@@ -305,7 +336,7 @@ export class Dispatcher {
           verdict.kind === 'delivered' ? 'delivered' : 'resend',
         );
       }
-    } else if (batch.some(({ lane }) => !this.#router.isCurrent(lane))) {
+    } else if (isMapStale) {
       void this.#listener.refreshShards();
     }
     return failed;
@@ -325,6 +356,7 @@ export class Dispatcher {
 
   #landing(lane: ShardLane, entry: Entry, outcome: EntryOutcome): Landing {
     if (!('shardId' in outcome) || outcome.shardId === lane.shardId) return 'predicted';
+    if (!this.#router.isPredicting) return 'predicted';
     const isInside = this.#router.allInside(entry, outcome.shardId);
     if (isInside === undefined) return 'unknown';
     return isInside ? 'elsewhereInside' : 'elsewhereOutside';
@@ -333,7 +365,8 @@ export class Dispatcher {
   #settleFailure(batch: readonly Sending[], failure: unknown, attempt: Attempt): void {
     for (const { entry } of batch) entry.attempts = [...entry.attempts, attempt];
     const kind = classifyAwsError(failure);
-    const verdict = judgeRequest(kind, this.#refusedRequests);
+    const { waitsWhenRefused } = this.#options;
+    const verdict = judgeRequest(kind, this.#refusedRequests, waitsWhenRefused);
     if (verdict === 'bisect') {
       this.#bisect(batch, failure);
       return;
@@ -438,20 +471,52 @@ export class Dispatcher {
       for (let entry = lane.first; entry && entry.expiresMs <= nowMs; entry = lane.first) {
         if (!entry.isSealed) break;
         lane.shift();
-        const expired = entry.records.filter(({ expiresMs }) => expiresMs <= nowMs);
-        const last = entry.attempts.findLast(({ error }) => error !== undefined)?.error;
-        const error = new ShardlineError(
-          'RECORD_EXPIRED',
-          `the record was not stored in time${last === undefined ? '' : `; the last answer was ${last}`}`,
-          { retryable: true, ...(last !== undefined && { value: last }) },
-        );
-        this.#listener.failed(expired, new PutError(error, entry.attempts));
-        if (expired.length < entry.records.length) {
-          this.#router.rerouteToFront(entry, nowMs, (record) => record.expiresMs > nowMs);
+        this.#failExpired(entry, nowMs, '');
+        if (entry.records.some(({ isSettled }) => !isSettled)) {
+          this.#router.rerouteToFront(entry, nowMs);
         }
       }
       if (lane.length === 0 && !lane.open) this.#router.active.delete(lane);
     }
+  }
+
+  /** Tells whoever put records whose time is over while their request is still under way. */
+  #expireInFlight(batch: readonly Sending[]): Timer {
+    const { clock } = this.#options;
+    let timer: Timer = { cancel: () => {} };
+    const schedule = (): void => {
+      const nextMs = batch.reduce((min, { entry }) => Math.min(min, entry.nextExpiryMs), Infinity);
+      if (nextMs === Infinity) return;
+      timer = clock.schedule(Math.max(nextMs - clock.monotonicMs(), 0), () => {
+        const what = '; a request that may still store it is under way';
+        for (const { entry } of batch) this.#failExpired(entry, clock.monotonicMs(), what);
+        schedule();
+      });
+    };
+    schedule();
+    return { cancel: () => timer.cancel() };
+  }
+
+  #failExpired(entry: Entry, nowMs: number, what: string): void {
+    const expired = entry.records.filter(
+      ({ expiresMs, isSettled }) => expiresMs <= nowMs && !isSettled,
+    );
+    if (expired.length === 0) return;
+    this.stats.expiredRecords += expired.length;
+    const last = entry.attempts.findLast(({ error }) => error !== undefined)?.error;
+    const answer = last === undefined ? '' : `; the last answer was ${last}`;
+    const error = new ShardlineError(
+      'RECORD_EXPIRED',
+      `the record was not stored in time${answer}${what}`,
+      { retryable: true, value: last },
+    );
+    this.#listener.failed(expired, new PutError(error, entry.attempts), entry);
+  }
+
+  #countError(name: string): void {
+    const isKnown = this.errorsByCode.has(name) || this.errorsByCode.size < MAX_ERROR_NAMES;
+    const key = isKnown ? name : 'other';
+    this.errorsByCode.set(key, (this.errorsByCode.get(key) ?? 0) + 1);
   }
 
   #failWithName(entry: Entry, code: ShardlineError['code'], name: string): void {
@@ -460,7 +525,9 @@ export class Dispatcher {
   }
 
   #fail(entry: Entry, error: ShardlineError): void {
-    this.#listener.failed(entry.records, new PutError(error, entry.attempts));
+    const records = entry.records.filter(({ isSettled }) => !isSettled);
+    if (records.length > 0)
+      this.#listener.failed(records, new PutError(error, entry.attempts), entry);
   }
 
   /** Makes sure that {@link wake} runs at `atMs` at the latest. */

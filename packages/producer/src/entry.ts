@@ -38,6 +38,14 @@ export class Entry {
     return this.payload.length + this.partitionKeyBytes;
   }
 
+  /** When the next of its records is given up; `Infinity` if all are settled. */
+  get nextExpiryMs(): number {
+    return this.records.reduce(
+      (min, { expiresMs, isSettled }) => (isSettled ? min : Math.min(min, expiresMs)),
+      Infinity,
+    );
+  }
+
   /** The data of each user record, out of the payload. */
   userData(): readonly Buffer[] {
     return decodeRecords([{ Data: this.payload }], { onDamage: 'error' }).map(({ data }) => data);

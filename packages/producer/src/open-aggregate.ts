@@ -16,7 +16,7 @@ export interface AggregateLimits {
 
 /**
  * User records of one shard that will share a Kinesis record. A record alone stays as it is, unless
- * its bytes could be taken for an aggregate or an envelope.
+ * its bytes could be taken for an aggregate or an envelope, or it is marked with its origin.
  */
 export class OpenAggregate {
   readonly openedMs: number;
@@ -56,6 +56,7 @@ export class OpenAggregate {
       record.partitionKeyBytes,
       record.explicitHashKey,
       data.length,
+      record.origin,
     );
     if (size + first.partitionKeyBytes > limits.maxBytes) return false;
     this.#encode(record, data);
@@ -67,7 +68,8 @@ export class OpenAggregate {
   /** Ends it. The encoder is empty afterwards. */
   close(dueMs: number): Entry {
     const alone = this.#alone;
-    if (alone && !looksEncoded(alone)) {
+    const isMarked = this.#records[0]?.origin !== undefined;
+    if (alone && !isMarked && !looksEncoded(alone)) {
       this.encoder.reset();
       return new Entry(this.#records, false, alone, dueMs);
     }
@@ -78,7 +80,13 @@ export class OpenAggregate {
   }
 
   #encode(record: PendingRecord, data: Uint8Array): void {
-    this.encoder.add(record.partitionKey, record.partitionKeyBytes, record.explicitHashKey, data);
+    this.encoder.add(
+      record.partitionKey,
+      record.partitionKeyBytes,
+      record.explicitHashKey,
+      data,
+      record.origin,
+    );
   }
 }
 

@@ -14,7 +14,7 @@ import {
   textOption,
 } from '@shardline/shared';
 
-import type { PutOutcome } from './pending-record.js';
+import type { PutOutcome, UndeliverableRecord } from './pending-record.js';
 
 /** What the user gives to put. */
 export interface PutRecord<Data = string | Uint8Array> {
@@ -42,11 +42,13 @@ export interface ProducerOptions<Data = string | Uint8Array> {
   readonly partitionKey?: (data: Data) => string;
   /**
    * Whether several user records share a Kinesis record. With `false` every reader can read the
-   * stream, at the cost of a Kinesis record each.
+   * stream, at the cost of a Kinesis record each. With `true` not on streams whose records the service
+   * distributes itself (AUTO), where readers that check hash ranges drop aggregates; with `'always'`
+   * even there.
    *
    * @defaultValue true
    */
-  readonly aggregation?: boolean;
+  readonly aggregation?: boolean | 'always';
   /**
    * Largest Kinesis record made of several user records, its partition key included. The default is
    * two PUT payload units.
@@ -103,6 +105,27 @@ export interface ProducerOptions<Data = string | Uint8Array> {
   readonly budget?: ByteBudget;
   /** Age at which the stream's shards are looked at again. Unit: milliseconds. Range: 1 000 to 3 600 000. @defaultValue 60 000 */
   readonly shardMapMaxAgeMs?: number;
+  /**
+   * Marks each user record so that Shardline's consumer drops a second copy of it, which a request
+   * whose answer was lost leaves behind. Costs about 25 bytes a record, and an aggregate of one for a
+   * lone record.
+   *
+   * @defaultValue false
+   */
+  readonly idempotent?: boolean;
+  /**
+   * What to do when the stream is missing or the credentials are refused: give the records up at once,
+   * or try again until their time is up.
+   *
+   * @defaultValue `'fail'`
+   */
+  readonly whenRefused?: 'fail' | 'wait';
+  /** Gets what could not be delivered, such as {@link DiskSpill.take}; promises reject all the same. */
+  readonly onUndeliverable?: (records: readonly UndeliverableRecord[]) => void;
+  /** Closes the producer when the process gets SIGTERM, then lets the process end by it. @defaultValue false */
+  readonly closeOnSigterm?: boolean;
+  /** Counts the most frequent hash keys for {@link Producer.stats}. @defaultValue false */
+  readonly trackHotKeys?: boolean;
   /** Told what became of records that were offered, once a Kinesis record. */
   readonly onOutcome?: (outcome: PutOutcome) => void;
   /** @defaultValue the machine's */
@@ -133,6 +156,11 @@ const OTHER_NAMES = [
   'aggregation',
   'compression',
   'ordering',
+  'idempotent',
+  'whenRefused',
+  'onUndeliverable',
+  'closeOnSigterm',
+  'trackHotKeys',
   'budget',
   'onOutcome',
   'clock',
@@ -144,7 +172,12 @@ export type ResolvedProducerOptions<Data> = Readonly<
   ReturnType<typeof integerOptions<typeof RULES>>
 > & {
   readonly stream: StreamRef;
-  readonly isAggregating: boolean;
+  readonly aggregation: boolean | 'always';
+  readonly isIdempotent: boolean;
+  readonly waitsWhenRefused: boolean;
+  readonly onUndeliverable: ProducerOptions<Data>['onUndeliverable'];
+  readonly closeOnSigterm: boolean;
+  readonly trackHotKeys: boolean;
   readonly isStrict: boolean;
   readonly codec: Codec;
   readonly serialize: (data: Data) => string | Uint8Array;
@@ -165,6 +198,13 @@ export function resolveProducerOptions<Data>(
   options: ProducerOptions<Data>,
 ): ResolvedProducerOptions<Data> {
   rejectUnknownOptions(options, [...OTHER_NAMES, ...Object.keys(RULES)]);
+  if (options.idempotent === true && options.aggregation === false) {
+    throw new ShardlineError(
+      'INVALID_OPTION',
+      '`idempotent` needs `aggregation`: the mark is kept in the aggregate',
+      { value: 'idempotent' },
+    );
+  }
   const compression = choiceOption(
     'compression',
     options.compression,
@@ -181,7 +221,13 @@ export function resolveProducerOptions<Data>(
   return {
     ...integerOptions(options, RULES),
     stream: resolveStream(options),
-    isAggregating: options.aggregation ?? true,
+    aggregation: options.aggregation ?? true,
+    isIdempotent: options.idempotent ?? false,
+    waitsWhenRefused:
+      choiceOption('whenRefused', options.whenRefused, ['fail', 'wait'], 'fail') === 'wait',
+    onUndeliverable: options.onUndeliverable,
+    closeOnSigterm: options.closeOnSigterm ?? false,
+    trackHotKeys: options.trackHotKeys ?? false,
     isStrict: choiceOption('ordering', options.ordering, ['none', 'strict'], 'none') === 'strict',
     codec: compression === 'none' ? 'stored' : compression,
     serialize: options.serialize ?? ((data) => data as string | Uint8Array),

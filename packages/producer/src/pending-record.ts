@@ -39,6 +39,14 @@ export type PutOutcome =
     }
   | { readonly stored: false; readonly userRecords: number; readonly error: PutError };
 
+/** A record that could not be delivered, with what it takes to deliver it some other way. */
+export interface UndeliverableRecord {
+  readonly partitionKey: string;
+  readonly explicitHashKey: string | undefined;
+  readonly data: Buffer;
+  readonly error: PutError;
+}
+
 /** Records that were put between two flushes; a flush waits until none of them is outstanding. */
 export interface FlushGroup {
   outstanding: number;
@@ -56,6 +64,10 @@ export interface PendingRecord {
   /** When it is given up, on the monotonic clock. */
   readonly expiresMs: number;
   readonly group: FlushGroup;
+  /** Marks it so that readers know a copy; undefined unless the producer is idempotent. */
+  readonly origin: string | undefined;
+  /** Whoever put it has been told; what still comes of it is of no consequence. */
+  isSettled: boolean;
   /** Undefined for records that were offered. */
   readonly resolve: ((receipt: PutReceipt) => void) | undefined;
   readonly reject: ((error: Error) => void) | undefined;

@@ -17,6 +17,7 @@ import {
 
 import { Dispatcher } from './dispatcher.js';
 import type { Entry } from './entry.js';
+import { type HotKey, HotKeys } from './hot-keys.js';
 import {
   type ProducerOptions,
   type PutRecord,
@@ -24,10 +25,12 @@ import {
   resolveProducerOptions,
 } from './options.js';
 import {
+  type Attempt,
   type FlushGroup,
   type PendingRecord,
   PutError,
   type PutReceipt,
+  type UndeliverableRecord,
 } from './pending-record.js';
 import { type KinesisWritePort, SdkKinesisWritePort } from './put-records-client.js';
 import { Router } from './router.js';
@@ -35,6 +38,7 @@ import { ShardMap } from './shard-map.js';
 
 /** What a producer did since it was made, and what it holds. */
 export interface ProducerStats {
+  readonly userRecordsReceived: number;
   readonly userRecordsDelivered: number;
   readonly userRecordsFailed: number;
   /** Stored, each counted once a copy. */
@@ -49,6 +53,10 @@ export interface ProducerStats {
   /** Entries of requests that were sent again, for whatever reason. */
   readonly retriedEntries: number;
   readonly throttledEntries: number;
+  /** User records given up because their time was over. */
+  readonly expiredRecords: number;
+  /** How often the service or the way to it answered with each error. */
+  readonly errorsByCode: Readonly<Record<string, number>>;
   /** Kinesis records stored on a shard that does not own all their user records, and sent again. */
   readonly resentEntries: number;
   /** Bytes before and after compression of what was compressed. */
@@ -57,6 +65,12 @@ export interface ProducerStats {
   readonly bufferedBytes: number;
   readonly requestsInFlight: number;
   readonly openShards: number;
+  /** How long the oldest record that has not been sent has waited. Unit: milliseconds. */
+  readonly oldestWaitingMs: number;
+  /** Share of its quota at which each throttled shard is written at present, the slowest first, at most ten. */
+  readonly slowestShards: readonly { readonly shardId: string; readonly ratio: number }[];
+  /** The most frequent hash keys, if `trackHotKeys` is on. */
+  readonly hotKeys: readonly HotKey[];
 }
 
 interface Arrival {
@@ -64,6 +78,8 @@ interface Arrival {
   readonly data: Uint8Array;
 }
 
+const HOT_KEY_COUNTERS = 100;
+const TOP = 10;
 /** Characters, at most. @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecordsRequestEntry.html */
 const MAX_PARTITION_KEY_CHARACTERS = 256;
 /** Any stream's, its partition key included. @see https://docs.aws.amazon.com/streams/latest/dev/large-records.html */
@@ -103,10 +119,18 @@ export class Producer<Data = string | Uint8Array> {
   #refusedBytes = 0;
   #drainWaiters: (() => void)[] = [];
   #bufferedRecords = 0;
+  #received = 0;
   #delivered = 0;
   #failed = 0;
   #userBytes = 0;
   #closed: Promise<void> | undefined;
+  readonly #hotKeys: HotKeys | undefined;
+  /** Tells this producer's records from those of others. */
+  readonly #producerId = randomUUID().replaceAll('-', '').slice(0, 12);
+  #nextOrigin = 0;
+  readonly #onSigterm = (): void => {
+    void this.close().then(() => process.kill(process.pid, 'SIGTERM'));
+  };
 
   /**
    * Checks the options and opens nothing: the stream is looked up by the first record.
@@ -118,21 +142,35 @@ export class Producer<Data = string | Uint8Array> {
     const resolved = resolveProducerOptions(options);
     this.#options = resolved;
     const { clock, random, stream, isStrict, requestTimeoutMs, maxRequestsInFlight } = resolved;
+    const { waitsWhenRefused } = resolved;
     this.#port =
       port ?? new SdkKinesisWritePort(stream, options, { clock, random, requestTimeoutMs });
     this.#budget = options.budget ?? new ByteBudget(resolved.maxBufferBytes);
     this.#router = new Router(resolved, () => this.#dispatcher.wake());
     this.#dispatcher = new Dispatcher(
-      { streamName: stream.name, isStrict, requestTimeoutMs, maxRequestsInFlight, clock, random },
+      {
+        streamName: stream.name,
+        isStrict,
+        requestTimeoutMs,
+        maxRequestsInFlight,
+        waitsWhenRefused,
+        clock,
+        random,
+      },
       this.#router,
       this.#port,
       {
         delivered: (entry, shardId, sequenceNumber) =>
           this.#onDelivered(entry, shardId, sequenceNumber),
-        failed: (records, error) => this.#onFailed(records, error),
+        failed: (records, error, entry) => {
+          this.#giveUndeliverable(records, error, entry);
+          this.#onFailed(records, error);
+        },
         refreshShards: () => this.#refresh('mispredicted'),
       },
     );
+    this.#hotKeys = resolved.trackHotKeys ? new HotKeys(HOT_KEY_COUNTERS) : undefined;
+    if (resolved.closeOnSigterm) process.once('SIGTERM', this.#onSigterm);
   }
 
   /**
@@ -246,7 +284,9 @@ export class Producer<Data = string | Uint8Array> {
   }
 
   stats(): ProducerStats {
+    const nowMs = this.#options.clock.monotonicMs();
     return {
+      userRecordsReceived: this.#received,
       userRecordsDelivered: this.#delivered,
       userRecordsFailed: this.#failed,
       userBytes: this.#userBytes,
@@ -255,13 +295,18 @@ export class Producer<Data = string | Uint8Array> {
       bufferedRecords: this.#bufferedRecords,
       bufferedBytes: this.#budget.usedBytes,
       requestsInFlight: this.#dispatcher.requestsInFlight,
-      openShards: this.#router.lanes.length,
+      openShards: this.#router.map?.shardIds.length ?? 0,
+      errorsByCode: Object.fromEntries(this.#dispatcher.errorsByCode),
+      oldestWaitingMs: this.#router.oldestWaitingMs(nowMs),
+      slowestShards: this.#router.slowestShards(nowMs, TOP),
+      hotKeys: this.#hotKeys?.top(TOP) ?? [],
     };
   }
 
   async #close(timeoutMs: number): Promise<void> {
     const error = new ShardlineError('CLOSED', 'the producer was closed');
     this.#closing.abort(error);
+    process.off('SIGTERM', this.#onSigterm);
     this.#releaseDrainWaiters();
     const timedOut = new AbortController();
     await Promise.race([
@@ -271,9 +316,7 @@ export class Producer<Data = string | Uint8Array> {
     timedOut.abort();
     this.#stopping.abort(error);
     this.#dispatcher.stop(error);
-    for (const { record } of this.#arrivals.splice(0)) {
-      this.#onFailed([record], new PutError(error, []));
-    }
+    this.#rejectArrivals(this.#arrivals.splice(0), error);
     this.#port.close();
   }
 
@@ -359,11 +402,15 @@ export class Producer<Data = string | Uint8Array> {
       bytes: prepared.bytes,
       expiresMs: nowMs + this.#options.recordTtlMs,
       group: this.#group,
+      origin: this.#origin(),
+      isSettled: false,
       resolve,
       reject,
     };
+    if (hashKey) this.#hotKeys?.add(hashKey);
     this.#group.outstanding += 1;
     this.#bufferedRecords += 1;
+    this.#received += 1;
     const { map } = this.#router;
     if (!map) {
       this.#arrivals.push({ record, data: Buffer.from(prepared.data) });
@@ -395,15 +442,15 @@ export class Producer<Data = string | Uint8Array> {
     const { clock, stream } = this.#options;
     const startedMs = clock.monotonicMs();
     try {
-      const { shards, maxRecordBytes } = await this.#port.describe(this.#stopping.signal);
-      this.#router.useMap(new ShardMap(shards, startedMs), maxRecordBytes, clock.monotonicMs());
+      const { shards, ...traits } = await this.#port.describe(this.#stopping.signal);
+      this.#router.useMap(new ShardMap(shards, startedMs), traits, clock.monotonicMs());
       publishDiagnostics('shardline:producer:shard-map', () => ({
         streamName: stream.name,
         openShards: shards.length,
         reason,
       }));
     } catch (error) {
-      this.#rejectArrivals(error);
+      this.#onLoadFailed(error);
       return;
     }
     for (const { record, data } of this.#arrivals.splice(0)) {
@@ -417,14 +464,40 @@ export class Producer<Data = string | Uint8Array> {
     }
   }
 
-  #rejectArrivals(error: unknown): void {
+  /** Without any map nothing can be sent: gives up what waits, or tries again for as long as that may. */
+  #onLoadFailed(error: unknown): void {
+    const { clock, waitsWhenRefused } = this.#options;
+    if (this.#router.map) return;
+    if (!waitsWhenRefused || this.#stopping.signal.aborted) {
+      this.#rejectArrivals(this.#arrivals.splice(0), error);
+      return;
+    }
+    const nowMs = clock.monotonicMs();
+    const expired = this.#arrivals.filter(({ record }) => record.expiresMs <= nowMs);
+    this.#arrivals = this.#arrivals.filter(({ record }) => record.expiresMs > nowMs);
+    this.#rejectArrivals(expired, error);
+    if (this.#arrivals.length === 0) return;
+    sleep(clock, REFRESH_PAUSE_MS, this.#stopping.signal).then(
+      () => void this.#refresh('start'),
+      () => {},
+    );
+  }
+
+  #rejectArrivals(arrivals: readonly Arrival[], error: unknown): void {
     const cause = isShardlineError(error)
       ? error
       : new ShardlineError('SERVICE_UNAVAILABLE', 'the shards could not be listed', {
           cause: error,
         });
-    const records = this.#arrivals.splice(0).map(({ record }) => record);
-    if (records.length > 0) this.#onFailed(records, new PutError(cause, []));
+    if (arrivals.length === 0) return;
+    const failure = new PutError(cause, []);
+    this.#options.onUndeliverable?.(
+      arrivals.map(({ record, data }) => undeliverable(record, Buffer.from(data), failure)),
+    );
+    this.#onFailed(
+      arrivals.map(({ record }) => record),
+      failure,
+    );
   }
 
   // The way out
@@ -432,7 +505,9 @@ export class Producer<Data = string | Uint8Array> {
   #onDelivered(entry: Entry, shardId: string, sequenceNumber: string): void {
     const { isAggregate, attempts, records } = entry;
     let offered = 0;
-    records.forEach(({ resolve, bytes, partitionKeyBytes }, index) => {
+    const open = records.filter(({ isSettled }) => !isSettled);
+    records.forEach(({ resolve, bytes, partitionKeyBytes, isSettled }, index) => {
+      if (isSettled) return;
       this.#userBytes += bytes - partitionKeyBytes;
       if (!resolve) offered += 1;
       else {
@@ -440,8 +515,9 @@ export class Producer<Data = string | Uint8Array> {
         resolve({ shardId, sequenceNumber, subSequenceNumber, attempts });
       }
     });
-    this.#delivered += records.length;
-    this.#release(records);
+    this.#delivered += open.length;
+    this.#release(open);
+    this.#publishSettled(open, entry.attempts, shardId, undefined);
     if (offered > 0) {
       this.#options.onOutcome?.({ stored: true, userRecords: offered, shardId, sequenceNumber });
     }
@@ -455,12 +531,15 @@ export class Producer<Data = string | Uint8Array> {
     }
     this.#failed += records.length;
     this.#release(records);
+    this.#publishSettled(records, error.attempts, undefined, error.code);
     if (offered > 0) this.#options.onOutcome?.({ stored: false, userRecords: offered, error });
   }
 
   #release(records: readonly PendingRecord[]): void {
     let released = 0;
-    for (const { bytes, group } of records) {
+    for (const record of records) {
+      const { bytes, group } = record;
+      record.isSettled = true;
       released += bytes;
       group.outstanding -= 1;
       if (group.outstanding === 0) for (const waiter of group.waiters.splice(0)) waiter();
@@ -468,6 +547,45 @@ export class Producer<Data = string | Uint8Array> {
     this.#bufferedRecords -= records.length;
     this.#budget.release(released);
     if (this.#hasRoom(this.#refusedBytes)) this.#releaseDrainWaiters();
+  }
+
+  /** Hands over what could not be delivered, if anybody wants it: its data are taken out only then. */
+  #giveUndeliverable(records: readonly PendingRecord[], error: PutError, entry: Entry): void {
+    const { onUndeliverable } = this.#options;
+    if (!onUndeliverable) return;
+    const data = entry.userData();
+    const given = new Set(records);
+    onUndeliverable(
+      entry.records.flatMap((record, index) =>
+        given.has(record) ? undeliverable(record, data[index] as Buffer, error) : [],
+      ),
+    );
+  }
+
+  #publishSettled(
+    records: readonly PendingRecord[],
+    attempts: readonly Attempt[],
+    shardId: string | undefined,
+    error: string | undefined,
+  ): void {
+    publishDiagnostics('shardline:producer:settled', () => {
+      const { clock, recordTtlMs, stream } = this.#options;
+      const first = records.reduce((min, { expiresMs }) => Math.min(min, expiresMs), Infinity);
+      return {
+        streamName: stream.name,
+        userRecords: records.length,
+        attempts: attempts.length,
+        ageMs: clock.monotonicMs() - (first - recordTtlMs),
+        shardId,
+        error,
+      };
+    });
+  }
+
+  #origin(): string | undefined {
+    if (!this.#options.isIdempotent) return undefined;
+    this.#nextOrigin += 1;
+    return `${this.#producerId}:${this.#nextOrigin}`;
   }
 
   #releaseDrainWaiters(): void {
@@ -489,6 +607,14 @@ async function callBack(
     failure = error as Error;
   }
   done(failure);
+}
+
+function undeliverable(
+  { partitionKey, explicitHashKey }: PendingRecord,
+  data: Buffer,
+  error: PutError,
+): UndeliverableRecord {
+  return { partitionKey, explicitHashKey, data, error };
 }
 
 interface PreparedRecord {

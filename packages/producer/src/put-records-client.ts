@@ -19,6 +19,7 @@ import {
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import type { StreamRef } from './options.js';
+import type { StreamTraits } from './router.js';
 import type { OpenShard } from './shard-map.js';
 import type { EntryOutcome } from './verdict.js';
 
@@ -35,6 +36,8 @@ export interface KinesisWritePort {
   describe(signal: AbortSignal): Promise<{
     readonly shards: readonly OpenShard[];
     readonly maxRecordBytes: number;
+    /** True where the service distributes records itself and ignores their keys. */
+    readonly isSelfDistributing: boolean;
   }>;
   /** One outcome an entry, in order. Throws what the SDK threw if the request failed as a whole. */
   putRecords(
@@ -62,6 +65,7 @@ export class SdkKinesisWritePort implements KinesisWritePort {
   readonly #stream: StreamRef;
   readonly #clock: Clock;
   readonly #random: Random;
+  #hasWarned = false;
 
   constructor(
     stream: StreamRef,
@@ -78,15 +82,9 @@ export class SdkKinesisWritePort implements KinesisWritePort {
     this.#client = clients.client ?? createClient(clients.clientConfig, requestTimeoutMs);
   }
 
-  async describe(signal: AbortSignal): Promise<{
-    readonly shards: readonly OpenShard[];
-    readonly maxRecordBytes: number;
-  }> {
-    const [maxRecordBytes, shards] = await Promise.all([
-      this.#maxRecordBytes(signal),
-      this.#openShards(signal),
-    ]);
-    return { shards, maxRecordBytes };
+  async describe(signal: AbortSignal): ReturnType<KinesisWritePort['describe']> {
+    const [traits, shards] = await Promise.all([this.#traits(signal), this.#openShards(signal)]);
+    return { shards, ...traits };
   }
 
   async putRecords(
@@ -117,22 +115,36 @@ export class SdkKinesisWritePort implements KinesisWritePort {
     if (this.#isOwnClient) this.#client.destroy();
   }
 
-  async #maxRecordBytes(signal: AbortSignal): Promise<number> {
+  async #traits(signal: AbortSignal): Promise<StreamTraits> {
     try {
       const answer = await this.#retried('DescribeStreamSummary', signal, () =>
         this.#client.send(new DescribeStreamSummaryCommand(this.#streamInput()), {
           abortSignal: signal,
         }),
       );
-      const kib = answer.StreamDescriptionSummary?.MaxRecordSizeInKiB;
-      return kib === undefined ? DEFAULT_MAX_RECORD_BYTES : kib * 1024;
+      const { MaxRecordSizeInKiB: kib, RecordDistributionStrategy } =
+        answer.StreamDescriptionSummary ?? {};
+      return {
+        maxRecordBytes: kib === undefined ? DEFAULT_MAX_RECORD_BYTES : kib * 1024,
+        isSelfDistributing: RecordDistributionStrategy === 'AUTO',
+      };
     } catch (error) {
-      // The right to describe is not needed to write: without it the usual size is assumed.
+      // The right to describe is not needed to write: without it the usual stream is assumed.
       if (error instanceof ShardlineError && classifyAwsError(error.cause) === 'denied') {
-        return DEFAULT_MAX_RECORD_BYTES;
+        this.#warnOnce();
+        return { maxRecordBytes: DEFAULT_MAX_RECORD_BYTES, isSelfDistributing: false };
       }
       throw error;
     }
+  }
+
+  #warnOnce(): void {
+    if (this.#hasWarned) return;
+    this.#hasWarned = true;
+    process.emitWarning(
+      `no right to kinesis:DescribeStreamSummary on stream '${this.#stream.name}': records of at most 1 MiB and distribution by partition key are assumed`,
+      'ShardlineWarning',
+    );
   }
 
   async #openShards(signal: AbortSignal): Promise<readonly OpenShard[]> {

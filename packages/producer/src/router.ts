@@ -14,7 +14,8 @@ import { ShardLane } from './shard-lane.js';
 import type { ShardMap } from './shard-map.js';
 
 export interface RouterOptions {
-  readonly isAggregating: boolean;
+  /** `always`: even where the service distributes records itself. */
+  readonly aggregation: boolean | 'always';
   readonly isStrict: boolean;
   readonly codec: Codec;
   readonly aggregationMaxBytes: number;
@@ -22,6 +23,14 @@ export interface RouterOptions {
   readonly lingerMs: number;
 }
 
+/** What the stream is like. */
+export interface StreamTraits {
+  readonly maxRecordBytes: number;
+  /** The service distributes records itself and ignores their keys. */
+  readonly isSelfDistributing: boolean;
+}
+
+const ANY_SHARD = 'any shard';
 /** Smaller payloads rarely shrink by more than an envelope's header. */
 const SMALLEST_COMPRESSED_BYTES = 256;
 /** Empty encoders kept for the next aggregates; each holds its memory. */
@@ -49,6 +58,7 @@ export class Router {
   #maxRecordBytes = 0;
   #ratio = 1;
   #sealing = 0;
+  #isPredicting = true;
 
   constructor(options: RouterOptions, onSealed: () => void) {
     this.#options = options;
@@ -76,17 +86,25 @@ export class Router {
     return this.#maxRecordBytes;
   }
 
+  /** False where the service distributes records itself: then nothing can be predicted. */
+  get isPredicting(): boolean {
+    return this.#isPredicting;
+  }
+
   /** Takes over a new listing: what waits for shards that are gone moves to those that own it now. */
-  useMap(map: ShardMap, maxRecordBytes: number, nowMs: number): void {
+  useMap(map: ShardMap, stream: StreamTraits, nowMs: number): void {
     const before = new Map(this.#lanes.map((lane) => [lane.shardId, lane]));
-    this.#maxRecordBytes = maxRecordBytes;
+    this.#maxRecordBytes = stream.maxRecordBytes;
+    this.#isPredicting = !stream.isSelfDistributing;
     this.#map = map;
     const fresh: ShardLane[] = [];
-    this.#lanes = map.shardIds.map((shardId) => {
+    // Where nothing can be predicted one lane takes all.
+    const shardIds = this.#isPredicting ? map.shardIds : [ANY_SHARD];
+    this.#lanes = shardIds.map((shardId) => {
       const known = before.get(shardId);
       before.delete(shardId);
       if (known) return known;
-      const lane = new ShardLane(shardId, nowMs);
+      const lane = new ShardLane(shardId, nowMs, this.#isPredicting);
       fresh.push(lane);
       return lane;
     });
@@ -101,7 +119,7 @@ export class Router {
   }
 
   isCurrent(lane: ShardLane): boolean {
-    return this.#map?.has(lane.shardId) === true;
+    return this.#isPredicting ? this.#map?.has(lane.shardId) === true : lane.shardId === ANY_SHARD;
   }
 
   /**
@@ -113,8 +131,8 @@ export class Router {
   add(record: PendingRecord, data: Uint8Array, nowMs: number, hashKey?: HashKeyWords): number {
     const lane = hashKey ? this.#laneAt(hashKey) : this.#laneOf(record);
     this.active.add(lane);
-    const { isAggregating, lingerMs, aggregationMaxRecords } = this.#options;
-    if (!isAggregating) {
+    const { lingerMs, aggregationMaxRecords } = this.#options;
+    if (!this.#isAggregating) {
       this.#enqueue(lane, unaggregatedEntry(record, data, nowMs + lingerMs));
       return nowMs + lingerMs;
     }
@@ -140,7 +158,9 @@ export class Router {
   reroute(entry: Entry, nowMs: number): void {
     entry.isAbandoned = true;
     const data = entry.userData();
-    entry.records.forEach((record, index) => this.add(record, data[index] as Buffer, nowMs));
+    entry.records.forEach((record, index) => {
+      if (!record.isSettled) this.add(record, data[index] as Buffer, nowMs);
+    });
   }
 
   /**
@@ -157,7 +177,7 @@ export class Router {
     const data = entry.userData();
     const byLane = new Map<ShardLane, number[]>();
     entry.records.forEach((record, index) => {
-      if (!keep(record, index)) return;
+      if (record.isSettled || !keep(record, index)) return;
       const lane = this.#laneOf(record);
       const indexes = byLane.get(lane);
       if (indexes) indexes.push(index);
@@ -171,6 +191,25 @@ export class Router {
     }
   }
 
+  /** How long the oldest record in any lane has waited. Unit: milliseconds. */
+  oldestWaitingMs(nowMs: number): number {
+    let oldestMs = nowMs;
+    for (const { first, open } of this.active) {
+      if (open) oldestMs = Math.min(oldestMs, open.openedMs);
+      if (first) oldestMs = Math.min(oldestMs, first.dueMs - this.#options.lingerMs);
+    }
+    return nowMs - oldestMs;
+  }
+
+  /** Shards that are written below their quota because the service throttled them. */
+  slowestShards(nowMs: number, count: number): { shardId: string; ratio: number }[] {
+    return this.#lanes
+      .map(({ shardId, pace }) => ({ shardId, ratio: pace.ratioAt(nowMs) }))
+      .filter(({ ratio }) => ratio < 1)
+      .sort((a, b) => a.ratio - b.ratio)
+      .slice(0, count);
+  }
+
   /** Whether every record of an entry belongs to a shard; undefined if the map does not know the shard. */
   allInside(entry: Entry, shardId: string): boolean | undefined {
     for (const record of entry.records) {
@@ -181,6 +220,11 @@ export class Router {
     return true;
   }
 
+  get #isAggregating(): boolean {
+    const { aggregation } = this.#options;
+    return aggregation === 'always' || (aggregation && this.#isPredicting);
+  }
+
   #regroup(
     entry: Entry,
     indexes: readonly number[],
@@ -189,7 +233,7 @@ export class Router {
   ): Entry[] {
     if (!entry.isAggregate) {
       return indexes.map((index) =>
-        this.#options.isAggregating
+        this.#isAggregating
           ? this.#single(entry.records[index] as PendingRecord, data[index] as Buffer, nowMs)
           : unaggregatedEntry(entry.records[index] as PendingRecord, data[index] as Buffer, nowMs),
       );
@@ -275,7 +319,8 @@ export class Router {
   }
 
   #laneAt(hashKey: HashKeyWords): ShardLane {
-    return this.#lanes[this.#map?.find(hashKey) ?? 0] as ShardLane;
+    const index = this.#isPredicting ? (this.#map?.find(hashKey) ?? 0) : 0;
+    return this.#lanes[index] as ShardLane;
   }
 
   #hash(record: PendingRecord): void {

@@ -15,11 +15,14 @@ export class ShardLane {
   blockedUntilMs = 0;
   /** Lanes whose entries in flight hold earlier records of the same keys; for strict order only. */
   readonly predecessors = new Set<ShardLane>();
+  readonly #isPaced: boolean;
   readonly #entries: Entry[] = [];
   #head = 0;
 
-  constructor(shardId: string, nowMs: number) {
+  /** @param isPaced - False where the lane stands for more than one shard. */
+  constructor(shardId: string, nowMs: number, isPaced: boolean) {
     this.shardId = shardId;
+    this.#isPaced = isPaced;
     this.pace = new Pace(nowMs);
   }
 
@@ -68,6 +71,11 @@ export class ShardLane {
       }
       if (this.inFlight > 0 || this.predecessors.size > 0) return Infinity;
     }
-    return Math.max(this.blockedUntilMs - nowMs, this.pace.waitMs(nowMs), 0);
+    return Math.max(this.blockedUntilMs - nowMs, this.paceMs(nowMs), 0);
+  }
+
+  /** How long the pace of the shard holds back the next entry. Unit: milliseconds. */
+  paceMs(nowMs: number): number {
+    return this.#isPaced ? this.pace.waitMs(nowMs) : 0;
   }
 }

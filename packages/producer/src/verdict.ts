@@ -51,8 +51,17 @@ function judgeError(kind: AwsErrorClass): Verdict {
 /** What to do with a request that failed as a whole. */
 export type RequestVerdict = 'retry' | 'bisect' | 'fail';
 
-/** Judges a whole request. @param refusals - Failures of this kind in a row before this one. */
-export function judgeRequest(kind: AwsErrorClass, refusals: number): RequestVerdict {
+/**
+ * Judges a whole request.
+ *
+ * @param refusals - Requests that failed in a row before this one.
+ * @param waitsWhenRefused - Whether a missing stream and refused credentials are waited out.
+ */
+export function judgeRequest(
+  kind: AwsErrorClass,
+  refusals: number,
+  waitsWhenRefused: boolean,
+): RequestVerdict {
   switch (kind) {
     case 'throttle':
     case 'transient':
@@ -60,12 +69,12 @@ export function judgeRequest(kind: AwsErrorClass, refusals: number): RequestVerd
       return 'retry';
     case 'credentials':
       // The provider refreshes on the next call; a second refusal is final.
-      return refusals === 0 ? 'retry' : 'fail';
+      return refusals === 0 || waitsWhenRefused ? 'retry' : 'fail';
     case 'poison':
       return 'bisect';
     case 'notFound':
     case 'denied':
     case 'permanent':
-      return 'fail';
+      return waitsWhenRefused ? 'retry' : 'fail';
   }
 }

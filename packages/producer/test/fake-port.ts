@@ -39,11 +39,14 @@ export class FakePort implements KinesisWritePort {
     }));
   }
 
-  describe(): Promise<{ shards: readonly OpenShard[]; maxRecordBytes: number }> {
+  isSelfDistributing = false;
+
+  describe(): ReturnType<KinesisWritePort['describe']> {
     this.describeCalls += 1;
     return Promise.resolve({
       shards: this.listed ?? this.shards,
       maxRecordBytes: this.maxRecordBytes,
+      isSelfDistributing: this.isSelfDistributing,
     });
   }
 

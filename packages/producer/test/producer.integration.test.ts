@@ -82,6 +82,25 @@ describe('Producer against a local Kinesis', () => {
     });
   });
 
+  it('gets through answers that are late, cut short or wrong about what was stored', async () => {
+    make({ requestTimeoutMs: 300 });
+    await put(1);
+    for (const fault of [
+      { kind: 'errorAfter', name: 'InternalFailure', status: 500 },
+      { kind: 'truncate' },
+      { kind: 'delay', delayMs: 1_000 },
+    ] as const) {
+      local.faults.inject({ operation: 'PutRecords', fault });
+      await put(20);
+    }
+    const connections = setInterval(() => local.cutConnections(), 20);
+    for (let round = 0; round < 5; round += 1) await put(50);
+    clearInterval(connections);
+    const keys = new Set(stored.map(({ key }) => key));
+    expect(keys.size).toBe(50);
+    expect(producer.stats()).toMatchObject({ userRecordsDelivered: 311, userRecordsFailed: 0 });
+  });
+
   it('stores a record twice, and no more, if the answer to the first was lost', async () => {
     make();
     await put(1);

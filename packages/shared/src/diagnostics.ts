@@ -14,6 +14,19 @@ export interface PutRequestMessage {
   readonly error: ShardlineError | undefined;
 }
 
+/** User records of one Kinesis record were stored or given up. */
+export interface SettledMessage {
+  readonly streamName: string;
+  readonly userRecords: number;
+  readonly attempts: number;
+  /** From `put` of the first of them. */
+  readonly ageMs: number;
+  /** Undefined if they were given up. */
+  readonly shardId: string | undefined;
+  /** The error's code if they were given up. */
+  readonly error: string | undefined;
+}
+
 /** A producer looked at the stream's shards again. */
 export interface ShardMapMessage {
   readonly streamName: string;
@@ -65,6 +78,7 @@ export interface CheckpointMessage {
  */
 export interface DiagnosticsMessages {
   'shardline:producer:request': PutRequestMessage;
+  'shardline:producer:settled': SettledMessage;
   'shardline:producer:shard-map': ShardMapMessage;
   'shardline:consumer:lease': LeaseMessage;
   'shardline:consumer:shard-state': ShardStateMessage;

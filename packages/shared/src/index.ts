@@ -37,6 +37,7 @@ export {
   type LeaseMessage,
   publishDiagnostics,
   type PutRequestMessage,
+  type SettledMessage,
   type ShardMapMessage,
   type ShardStateMessage,
 } from './diagnostics.js';

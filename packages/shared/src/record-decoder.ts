@@ -43,6 +43,8 @@ export interface UserRecord {
   readonly isAggregated: boolean;
   /** When the service took the Kinesis record, epoch milliseconds by its clock. */
   readonly arrivedAt: number | undefined;
+  /** What the producer marked the record with so that copies of it are known, if it did. */
+  readonly origin: string | undefined;
   /** Why `data` is a whole Kinesis record that could not be taken apart, if it is one. */
   readonly damage: RecordDamage | undefined;
 }
@@ -176,6 +178,7 @@ export class RecordDecoder {
         subSequenceNumber: index,
         isAggregated: true,
         arrivedAt,
+        origin: aggregate.origin(index),
         damage: undefined,
       });
     }
@@ -224,6 +227,7 @@ function plainRecord(record: KinesisRecord, data: Uint8Array): UserRecord {
     subSequenceNumber: 0,
     isAggregated: false,
     arrivedAt: record.ApproximateArrivalTimestamp?.getTime(),
+    origin: undefined,
     damage: undefined,
   };
 }

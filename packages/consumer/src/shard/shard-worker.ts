@@ -21,6 +21,7 @@ import { bytesOf } from '../fetch/polling-fetcher.js';
 import { type HeldLease, isConcrete } from '../lease/held-lease.js';
 import type { LeaseStore } from '../lease/lease-store.js';
 import { isFinished } from '../lease/lease.js';
+import { DuplicateFilter } from '../processing/duplicate-filter.js';
 import type { DeadLetter, HandlerContext, RecordHandler } from '../processing/handler.js';
 import { Lanes } from '../processing/lanes.js';
 import { type Ticket, Watermark } from '../processing/watermark.js';
@@ -54,6 +55,8 @@ export interface ShardStatus {
   readonly pendingRecords: number;
   /** User records that were dropped because another shard owns their hash keys. */
   readonly droppedRecords: number;
+  /** Second copies of records, dropped because their producer marked them. */
+  readonly duplicateRecords: number;
 }
 
 export interface ShardWorkerOptions {
@@ -69,6 +72,7 @@ export interface ShardWorkerOptions {
   readonly maxAttempts: number;
   readonly checkpointIntervalMs: number;
   readonly drainTimeoutMs: number;
+  readonly duplicateWindowRecords: number;
   readonly maxRawBytes: number;
   readonly onDamage: DamagePolicy;
   readonly rangeCheck: RangeCheck;
@@ -113,6 +117,8 @@ export class ShardWorker {
   #handlerTrouble: string | undefined;
   #millisBehindLatest: number | undefined;
   #droppedRecords = 0;
+  #duplicateRecords = 0;
+  readonly #duplicates: DuplicateFilter;
 
   constructor(held: HeldLease, options: ShardWorkerOptions) {
     this.#held = held;
@@ -125,6 +131,7 @@ export class ShardWorker {
       ...(held.lease.hashRange && { hashRange: held.lease.hashRange }),
       onDropped: (count) => (this.#droppedRecords += count),
     });
+    this.#duplicates = new DuplicateFilter(options.duplicateWindowRecords);
     this.#lanes = new Lanes(
       options.concurrency,
       options.handler.processBatch ? options.maxBatchRecords : 1,
@@ -146,6 +153,7 @@ export class ShardWorker {
       millisBehindLatest: this.#millisBehindLatest,
       pendingRecords: this.#watermark.openCount,
       droppedRecords: this.#droppedRecords,
+      duplicateRecords: this.#duplicateRecords,
     };
   }
 
@@ -229,6 +237,8 @@ export class ShardWorker {
     const { fetcher, initialTimestamp } = this.#options;
     const from = this.#watermark.position ?? this.#held.lease.checkpoint;
     const stop = this.#reading.signal;
+    // What is read again after a failure is no copy.
+    this.#duplicates.clear();
     const batches = fetcher.fetch(
       this.#shardId,
       { position: from, timestamp: initialTimestamp },
@@ -266,6 +276,10 @@ export class ShardWorker {
     this.#decoder.decodeInto(kinesisRecord, records);
     for (const record of records) {
       if (isResuming && comparePositions(record, from) <= 0) continue;
+      if (this.#duplicates.isCopy(record.origin)) {
+        this.#duplicateRecords += 1;
+        continue;
+      }
       source.remaining += 1;
       const { sequenceNumber, subSequenceNumber } = record;
       const ticket = this.#watermark.begin({ sequenceNumber, subSequenceNumber });

@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto';
 
-import { AGGREGATE_MAGIC, CHECKSUM_BYTES, ENVELOPE_BYTES, startsLikeAggregate } from './format.js';
+import {
+  AGGREGATE_MAGIC,
+  CHECKSUM_BYTES,
+  ENVELOPE_BYTES,
+  ORIGIN_TAG,
+  startsLikeAggregate,
+  TAG,
+} from './format.js';
 
 /** Why bytes that begin like an aggregate are not a whole one. */
 export type AggregateDamage = 'checksum' | 'malformed' | 'index';
@@ -15,6 +22,8 @@ export interface DecodedAggregate {
   /** Undefined where the writer gave none; then the hash key is the MD5 of the partition key. */
   explicitHashKey(index: number): string | undefined;
   data(index: number): Buffer;
+  /** What a producer marked the record with so that copies are known. */
+  origin(index: number): string | undefined;
 }
 
 export type AggregateDecoding =
@@ -75,6 +84,8 @@ class Message implements DecodedAggregate {
   readonly #hashIndexes: number[] = [];
   readonly #dataStarts: number[] = [];
   readonly #dataEnds: number[] = [];
+  /** By record; few producers mark theirs. */
+  readonly #origins = new Map<number, string>();
   #at = 0;
 
   constructor(buffer: Buffer) {
@@ -95,6 +106,10 @@ class Message implements DecodedAggregate {
 
   data(index: number): Buffer {
     return this.#buffer.subarray(this.#dataStarts[index], this.#dataEnds[index]);
+  }
+
+  origin(index: number): string | undefined {
+    return this.#origins.get(index);
   }
 
   /** Drops the first record whose index points outside a table, and all behind it; true if none does. */
@@ -156,6 +171,12 @@ class Message implements DecodedAggregate {
         dataEnd = dataStart + length;
         if (length < 0 || dataEnd > end) return false;
         this.#at = dataEnd;
+      } else if (wire === WIRE_BYTES && field === 4) {
+        const length = this.#varint(end);
+        const tagEnd = this.#at + length;
+        if (length < 0 || tagEnd > end) return false;
+        this.#tag(tagEnd);
+        this.#at = tagEnd;
       } else if (!this.#skip(field, wire, end)) {
         return false;
       }
@@ -166,6 +187,23 @@ class Message implements DecodedAggregate {
     this.#dataStarts.push(dataStart);
     this.#dataEnds.push(dataEnd);
     return true;
+  }
+
+  /** Notes the origin of the record being read; a tag that says anything else is nobody's business. */
+  #tag(end: number): void {
+    let isOrigin = false;
+    let value: string | undefined;
+    while (this.#at < end) {
+      const tag = this.#varint(end);
+      const length = this.#varint(end);
+      const valueEnd = this.#at + length;
+      if (tag < 0 || length < 0 || valueEnd > end) return;
+      const text = this.#buffer.toString('utf8', this.#at, valueEnd);
+      if (tag === TAG.tagKey) isOrigin = text === ORIGIN_TAG;
+      else if (tag === TAG.tagValue) value = text;
+      this.#at = valueEnd;
+    }
+    if (isOrigin && value !== undefined) this.#origins.set(this.count, value);
   }
 
   /** The next varint, at most 64 bits, or -1 where the bytes end first or hold more than 64 bits. */

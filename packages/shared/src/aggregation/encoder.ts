@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto';
 
-import { AGGREGATE_MAGIC, CHECKSUM_BYTES, ENVELOPE_BYTES, TAG, varintBytes } from './format.js';
+import {
+  AGGREGATE_MAGIC,
+  CHECKSUM_BYTES,
+  ENVELOPE_BYTES,
+  ORIGIN_TAG,
+  TAG,
+  varintBytes,
+} from './format.js';
 
 const SMALLEST_REGION_BYTES = 1024;
 const SHORT_TEXT_BYTES = 64;
@@ -39,6 +46,7 @@ export class AggregateEncoder {
     partitionKeyBytes: number,
     explicitHashKey: string | undefined,
     dataBytes: number,
+    origin?: string,
   ): number {
     const keyIndex = this.#partitionKeys.indexOf(partitionKey);
     let size = this.sizeBytes;
@@ -52,15 +60,20 @@ export class AggregateEncoder {
       if (hashIndex < 0) size += entryBytes(explicitHashKey.length);
       inner += 1 + varintBytes(hashIndex < 0 ? this.#explicitHashKeys.count : hashIndex);
     }
+    if (origin !== undefined) inner += tagFieldBytes(origin);
     return size + 1 + varintBytes(inner) + inner;
   }
 
-  /** @param partitionKeyBytes - The key's length in UTF-8. */
+  /**
+   * @param partitionKeyBytes - The key's length in UTF-8.
+   * @param origin - ASCII of at most 100 characters that marks the record; other readers ignore it.
+   */
   add(
     partitionKey: string,
     partitionKeyBytes: number,
     explicitHashKey: string | undefined,
     data: Uint8Array,
+    origin?: string,
   ): void {
     const keyIndex = this.#partitionKeys.intern(partitionKey, partitionKeyBytes);
     let inner = 1 + varintBytes(keyIndex) + dataFieldBytes(data.length);
@@ -69,6 +82,7 @@ export class AggregateEncoder {
       hashIndex = this.#explicitHashKeys.intern(explicitHashKey, explicitHashKey.length);
       inner += 1 + varintBytes(hashIndex);
     }
+    if (origin !== undefined) inner += tagFieldBytes(origin);
     const records = this.#records;
     records.reserve(1 + varintBytes(inner) + inner);
     records.byte(TAG.record);
@@ -82,7 +96,20 @@ export class AggregateEncoder {
     records.byte(TAG.data);
     records.varint(data.length);
     records.bytes(data);
+    if (origin !== undefined) this.#writeTag(origin);
     this.#count += 1;
+  }
+
+  #writeTag(origin: string): void {
+    const records = this.#records;
+    records.byte(TAG.tag);
+    records.varint(tagBytes(origin));
+    records.byte(TAG.tagKey);
+    records.varint(ORIGIN_TAG.length);
+    records.text(ORIGIN_TAG, ORIGIN_TAG.length);
+    records.byte(TAG.tagValue);
+    records.varint(origin.length);
+    records.text(origin, origin.length);
   }
 
   /** The finished record in a buffer of its own. The encoder is unchanged. */
@@ -114,6 +141,14 @@ function entryBytes(keyBytes: number): number {
 
 function dataFieldBytes(dataBytes: number): number {
   return 1 + varintBytes(dataBytes) + dataBytes;
+}
+
+function tagBytes(origin: string): number {
+  return 2 + ORIGIN_TAG.length + 2 + origin.length;
+}
+
+function tagFieldBytes(origin: string): number {
+  return 2 + tagBytes(origin);
 }
 
 /** A repeated string field in which each text stands once. A Map, because objects reorder numeric keys. */

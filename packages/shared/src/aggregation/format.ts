@@ -15,7 +15,16 @@ export const TAG = {
   partitionKeyIndex: 0x08,
   explicitHashKeyIndex: 0x10,
   data: 0x1a,
+  tag: 0x22,
+  tagKey: 0x0a,
+  tagValue: 0x12,
 } as const;
+
+/**
+ * Key of the tag by which a producer marks a user record so that readers know a copy of it. Its value
+ * is the producer's id, a colon and a decimal number that is different for each of its records.
+ */
+export const ORIGIN_TAG = 'o';
 
 /** Bytes of a number as a protobuf varint. */
 export function varintBytes(value: number): number {

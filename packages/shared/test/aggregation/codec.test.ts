@@ -260,4 +260,20 @@ describe('decodeAggregate', () => {
       { numRuns: 2_000 },
     );
   });
+
+  it('carries the origin of a record, which other tags do not disturb', () => {
+    const encoder = new AggregateEncoder();
+    const announced = encoder.sizeBytesWith('k', 1, undefined, 3, 'producer-1:42');
+    encoder.add('k', 1, undefined, Buffer.from('abc'), 'producer-1:42');
+    encoder.add('k', 1, undefined, Buffer.from('def'));
+    expect(encoder.sizeBytes).toBeGreaterThan(announced);
+    const decoding = decodeAggregate(encoder.finish());
+    const origins =
+      decoding.kind === 'aggregate' && [0, 1].map((index) => decoding.aggregate.origin(index));
+    expect(origins).toEqual(['producer-1:42', undefined]);
+    const foreign = decodeAggregate(
+      sealed('0a016b 1a14 0800 1a0178 2206 0a0174 120176 2205 0a016f 1200'),
+    );
+    expect(foreign.kind).toBe('aggregate');
+  });
 });
