@@ -3,6 +3,7 @@ import { ByteBudget, ShardlineError, sleep } from '@shardline/shared';
 import { FanOutFetcher } from './fetch/fan-out-fetcher.js';
 import type { Fetcher } from './fetch/fetcher.js';
 import { KinesisReadClient } from './fetch/kinesis-read-client.js';
+import type { KinesisReadPort } from './fetch/kinesis-read-port.js';
 import { PollingFetcher } from './fetch/polling-fetcher.js';
 import { DynamoDbLeaseStore } from './lease/dynamodb-lease-store.js';
 import type { LeaseStore } from './lease/lease-store.js';
@@ -47,7 +48,7 @@ export class Consumer {
   readonly #options: ResolvedConsumerOptions;
   readonly #store: LeaseStore;
   readonly #ownsStore: boolean;
-  readonly #client: KinesisReadClient;
+  readonly #client: KinesisReadPort;
   readonly #budget: ByteBudget;
   readonly #stopping = new AbortController();
   #supervisor: Supervisor | undefined;
@@ -57,9 +58,10 @@ export class Consumer {
   /**
    * Checks the options and opens nothing.
    *
+   * @param port - For tests: what to use in place of the SDK.
    * @throws ShardlineError `INVALID_OPTION`.
    */
-  constructor(options: ConsumerOptions) {
+  constructor(options: ConsumerOptions, port?: KinesisReadPort) {
     this.#options = resolveConsumerOptions(options);
     const { clock, random, stream, leaseTableName, failoverMs, maxBufferBytes } = this.#options;
     this.#ownsStore = options.leaseStore === undefined;
@@ -74,13 +76,15 @@ export class Consumer {
         clock,
         random,
       });
-    this.#client = new KinesisReadClient({
-      stream,
-      client: options.client,
-      clientConfig: options.clientConfig,
-      clock,
-      random,
-    });
+    this.#client =
+      port ??
+      new KinesisReadClient({
+        stream,
+        client: options.client,
+        clientConfig: options.clientConfig,
+        clock,
+        random,
+      });
     this.#budget = new ByteBudget(maxBufferBytes);
   }
 

@@ -9,7 +9,7 @@ import {
 } from '@shardline/shared';
 
 import type { FetchedBatch, Fetcher, StartingPoint } from './fetcher.js';
-import type { KinesisReadClient, SubscriptionBatch } from './kinesis-read-client.js';
+import type { KinesisReadPort, SubscriptionBatch } from './kinesis-read-port.js';
 import { bytesOf } from './polling-fetcher.js';
 
 /** The service refuses a second subscription so soon after the first. @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_SubscribeToShard.html */
@@ -24,12 +24,12 @@ const BACKOFF = { baseMs: 500, capMs: 10_000 };
  * event said to go on.
  */
 export class FanOutFetcher implements Fetcher {
-  readonly #client: KinesisReadClient;
+  readonly #client: KinesisReadPort;
   readonly #consumerArn: string;
   readonly #clock: Clock;
   readonly #random: Random;
 
-  constructor(client: KinesisReadClient, consumerArn: string, clock: Clock, random: Random) {
+  constructor(client: KinesisReadPort, consumerArn: string, clock: Clock, random: Random) {
     this.#client = client;
     this.#consumerArn = consumerArn;
     this.#clock = clock;

@@ -28,7 +28,8 @@ import {
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import type { InitialPosition, Shard } from '../shard/shard-sync.js';
-import type { ChildShard, FetchedBatch, StartingPoint } from './fetcher.js';
+import type { ChildShard, StartingPoint } from './fetcher.js';
+import type { KinesisReadPort, ReadPage, SubscriptionBatch } from './kinesis-read-port.js';
 
 /** A stream as requests name it. */
 export interface StreamRef {
@@ -44,25 +45,13 @@ export interface KinesisReadClientOptions {
   readonly random: Random;
 }
 
-/** An answer of GetRecords: what was read, and where to go on. */
-export interface ReadPage extends FetchedBatch {
-  /** Undefined at the end of the shard. */
-  readonly nextIterator: string | undefined;
-}
-
-/** An event of a subscription: what was pushed, and where to resume. */
-export interface SubscriptionBatch extends FetchedBatch {
-  /** Undefined at the end of the shard. */
-  readonly continuation: string | undefined;
-}
-
 /** How long one call but a subscription may take. */
 const REQUEST_TIMEOUT_MS = 30_000;
 const CONSUMER_POLL_MS = 200;
 const CONSUMER_POLLS = 300;
 
 /** The adapter to `@aws-sdk/client-kinesis`: everything a consumer asks of Kinesis. */
-export class KinesisReadClient {
+export class KinesisReadClient implements KinesisReadPort {
   readonly #options: KinesisReadClientOptions;
   readonly #calls: KinesisClient;
   /** Subscriptions are HTTP/2, each on a connection of its own in the SDK's own handler. */
@@ -84,7 +73,6 @@ export class KinesisReadClient {
     this.#subscriptions = options.client ?? createClient({ ...options.clientConfig });
   }
 
-  /** All shards, or those a new application begins with. */
   async listShards(signal: AbortSignal, startingAt?: InitialPosition): Promise<Shard[]> {
     const shards: Shard[] = [];
     let input: ListShardsCommandInput = {
@@ -116,13 +104,11 @@ export class KinesisReadClient {
     }
   }
 
-  /** @throws What the SDK threw. */
   async getIterator(shardId: string, from: StartingPoint, signal: AbortSignal): Promise<string> {
     const { Type, ...at } = startingPosition(from, 'AT_SEQUENCE_NUMBER');
     return this.#iterator(shardId, Type, at, signal);
   }
 
-  /** An iterator behind a record that was read. @throws What the SDK threw. */
   async getIteratorAfter(
     shardId: string,
     sequenceNumber: string,
@@ -136,7 +122,6 @@ export class KinesisReadClient {
     );
   }
 
-  /** @throws What the SDK threw. */
   async getRecords(iterator: string, signal: AbortSignal): Promise<ReadPage> {
     const { arn } = this.#options.stream;
     const answer = await this.#calls.send(
@@ -152,13 +137,6 @@ export class KinesisReadClient {
     };
   }
 
-  /**
-   * Subscribes to a shard. Resolves when the service has accepted; the batches end when the
-   * subscription does, which says nothing about the shard: look at the last `continuation`.
-   *
-   * @param signal - Ends the subscription; nothing else does.
-   * @throws What the SDK threw, from the call or from the iteration.
-   */
   async subscribe(
     consumerArn: string,
     shardId: string,
@@ -184,7 +162,6 @@ export class KinesisReadClient {
     })();
   }
 
-  /** The ARN of the fan-out consumer of a name; registered if there is none, and waited for. */
   async consumerArn(consumerName: string, signal: AbortSignal): Promise<string> {
     const StreamARN = await this.#streamArn(signal);
     const { clock } = this.#options;

@@ -9,19 +9,19 @@ import {
 } from '@shardline/shared';
 
 import type { FetchedBatch, Fetcher, StartingPoint } from './fetcher.js';
-import type { KinesisReadClient, ReadPage } from './kinesis-read-client.js';
+import type { KinesisReadPort, ReadPage } from './kinesis-read-port.js';
 import { pauseAfterRead } from './read-pacing.js';
 
 const BACKOFF = { baseMs: 300, capMs: 10_000 };
 
 /** Reads a shard by GetRecords, shared with all other applications that poll it. */
 export class PollingFetcher implements Fetcher {
-  readonly #client: KinesisReadClient;
+  readonly #client: KinesisReadPort;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #idlePauseMs: number;
 
-  constructor(client: KinesisReadClient, clock: Clock, random: Random, idlePauseMs: number) {
+  constructor(client: KinesisReadPort, clock: Clock, random: Random, idlePauseMs: number) {
     this.#client = client;
     this.#clock = clock;
     this.#random = random;

@@ -3,7 +3,10 @@ import type { UserRecord } from '@shardline/shared';
 /** What a handler knows of the call it serves. */
 export interface HandlerContext {
   readonly shardId: string;
-  /** Aborts when the shard is not ours any more: what is done after that may be done twice. */
+  /**
+   * Aborts when the shard is not ours any more: what is done after that may be done twice. Ask the
+   * context for it each time: after the process was stopped it knows before any timer does.
+   */
   readonly signal: AbortSignal;
   /** Grows with every owner of the shard: a store can refuse the writes of a former one. */
   readonly fencingToken: number;

@@ -101,13 +101,19 @@ export function childLeases(
 }
 
 /**
- * Finished leases that nobody needs any more: their children have begun, and no parent of theirs is
- * left that would look for them.
+ * Finished leases that nobody needs any more: the stream has forgotten their shards, their children have
+ * begun, and no parent of theirs is left that would look for them. While a shard is listed its lease
+ * stays: a worker that was stopped in the middle of a look at the shards could make it anew and have the
+ * shard read again.
+ *
+ * @param shards - All listed shards.
  */
-export function removableLeases(leases: readonly Lease[]): Lease[] {
+export function removableLeases(leases: readonly Lease[], shards: readonly Shard[]): Lease[] {
+  const listed = new Set(shards.map(({ shardId }) => shardId));
   const byKey = new Map(leases.map((lease) => [lease.leaseKey, lease]));
   return leases.filter((lease) => {
     if (!isFinished(lease) || lease.childShardIds.length === 0) return false;
+    if (listed.has(lease.leaseKey)) return false;
     const haveBegun = lease.childShardIds.every((id) => {
       const child = byKey.get(id);
       return child && !['TRIM_HORIZON', 'AT_TIMESTAMP'].includes(child.checkpoint.sequenceNumber);

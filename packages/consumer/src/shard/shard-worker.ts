@@ -293,13 +293,7 @@ export class ShardWorker {
     const signal = this.#handling.signal;
     const records = tasks.map(({ record }) => record);
     for (let attempt = 1; this.#held.isValid && !signal.aborted; attempt += 1) {
-      const context: HandlerContext = {
-        shardId: this.#shardId,
-        signal,
-        fencingToken: this.#held.fencingToken,
-        attempt,
-        millisBehindLatest: tasks[0]?.source.millisBehindLatest ?? 0,
-      };
+      const context = this.#context(tasks, attempt);
       try {
         try {
           await this.#call(records, context);
@@ -325,6 +319,21 @@ export class ShardWorker {
         await sleep(clock, delayMs, signal).catch(() => {});
       }
     }
+  }
+
+  #context(tasks: readonly Task[], attempt: number): HandlerContext {
+    const held = this.#held;
+    const { signal } = this.#handling;
+    return {
+      shardId: this.#shardId,
+      // Looked at anew each time: after a stall the timer that would abort it may not have fired yet.
+      get signal() {
+        return held.isValid ? signal : held.signal;
+      },
+      fencingToken: held.fencingToken,
+      attempt,
+      millisBehindLatest: tasks[0]?.source.millisBehindLatest ?? 0,
+    };
   }
 
   async #call(records: readonly UserRecord[], context: HandlerContext): Promise<void> {
@@ -363,6 +372,8 @@ export class ShardWorker {
       await this.#giveAway();
       return;
     }
+    const parentIds = new Set(children.flatMap(({ parentShardIds }) => parentShardIds));
+    for (const parentId of parentIds) await this.#waitUntilLeased(parentId);
     for (const lease of childLeases(children)) await this.#persistently(() => store.create(lease));
     await this.#persistently(() =>
       store.setChildren(
@@ -376,6 +387,18 @@ export class ShardWorker {
     await this.#held.release().catch(() => {});
     this.#held.finish();
     this.#enter('finished', 'all its records are handled');
+  }
+
+  /**
+   * Waits until the other parent of a merge has a lease, too. Until then an ancestor of it is being
+   * read, and the child must not take its absence for having been finished and removed.
+   */
+  async #waitUntilLeased(parentId: string): Promise<void> {
+    const { store, clock } = this.#options;
+    while (!(await this.#persistently(() => store.get(parentId)))) {
+      this.#enter('ending', `the other parent of its child, ${parentId}, has no lease yet`);
+      await sleep(clock, PARENT_POLL_MS, this.#held.signal);
+    }
   }
 
   /** Finishes what was begun, within its time, and lets another worker go on from there. */

@@ -7,7 +7,7 @@ import {
 } from '@shardline/shared';
 import murmurhash from 'murmurhash3js-revisited';
 
-import type { KinesisReadClient } from '../fetch/kinesis-read-client.js';
+import type { KinesisReadPort } from '../fetch/kinesis-read-port.js';
 import { planAssignment } from '../lease/assignment.js';
 import { HeldLease } from '../lease/held-lease.js';
 import { LeaseObserver } from '../lease/lease-observer.js';
@@ -19,7 +19,7 @@ import { type ShardStatus, ShardWorker, type ShardWorkerOptions } from './shard-
 export interface SupervisorOptions {
   readonly workerId: string;
   readonly store: LeaseStore;
-  readonly client: KinesisReadClient;
+  readonly client: KinesisReadPort;
   readonly clock: Clock;
   readonly budget: ByteBudget;
   readonly initialPosition: InitialPosition;
@@ -172,7 +172,9 @@ export class Supervisor {
     await Promise.all(
       [...this.#requested].map(async (leaseKey) => {
         const lease = await store.get(leaseKey);
-        if (lease?.leaseOwner !== workerId || isFinished(lease)) {
+        // It may have been taken meanwhile, because its owner died.
+        const isOurs = this.#charges.has(leaseKey);
+        if (lease?.leaseOwner !== workerId || isFinished(lease) || isOurs) {
           this.#requested.delete(leaseKey);
           return;
         }
@@ -190,8 +192,10 @@ export class Supervisor {
   async #begin(lease: Lease, sentMs: number, change: 'taken' | 'stolen'): Promise<void> {
     const { store, clock, workerId, failoverMs } = this.#options;
     const { leaseKey } = lease;
+    if (this.#charges.has(leaseKey)) return;
+    this.#requested.delete(leaseKey);
     const held = new HeldLease(lease, sentMs, { store, clock, workerId, failoverMs });
-    if (this.#stopping.signal.aborted || this.#charges.has(leaseKey)) {
+    if (this.#stopping.signal.aborted) {
       await held.release().catch(() => held.abandon());
       return;
     }
@@ -214,12 +218,16 @@ export class Supervisor {
     const { store, client, initialPosition } = this.#options;
     const { signal } = this.#stopping;
     const leases = await store.list();
-    const missing =
-      leases.length === 0
-        ? firstLeases(await client.listShards(signal, initialPosition), initialPosition)
-        : missingLeases(await client.listShards(signal), leases, initialPosition);
+    if (leases.length === 0) {
+      const first = firstLeases(await client.listShards(signal, initialPosition), initialPosition);
+      await Promise.all(first.map((lease) => store.create(lease)));
+      return;
+    }
+    const shards = await client.listShards(signal);
+    const missing = missingLeases(shards, leases, initialPosition);
     await Promise.all(missing.map((lease) => store.create(lease)));
-    await Promise.all(removableLeases(leases).map(({ leaseKey }) => store.delete(leaseKey)));
+    const removable = removableLeases(leases, shards);
+    await Promise.all(removable.map(({ leaseKey }) => store.delete(leaseKey)));
   }
 
   /** Repeats `work` until the signal aborts, whatever becomes of it. */

@@ -129,8 +129,8 @@ describe('removableLeases', () => {
   const end = { sequenceNumber: 'SHARD_END', subSequenceNumber: 0 };
   const begun = { sequenceNumber: '7', subSequenceNumber: 0 };
   const fresh = { sequenceNumber: 'TRIM_HORIZON', subSequenceNumber: 0 };
-  const names = (leases: readonly Lease[]): string[] =>
-    removableLeases(leases).map(({ leaseKey }) => leaseKey);
+  const names = (leases: readonly Lease[], listed: readonly Shard[] = []): string[] =>
+    removableLeases(leases, listed).map(({ leaseKey }) => leaseKey);
 
   it('are finished, with children that have begun and no parents left', () => {
     const parent = lease('p', { checkpoint: end, childShardIds: ['a', 'b'] });
@@ -152,5 +152,7 @@ describe('removableLeases', () => {
       ]),
     ).toEqual(['g']);
     expect(names([{ ...parent, checkpoint: begun }])).toEqual([]);
+    const all = [parent, lease('a', { checkpoint: begun }), lease('b', { checkpoint: begun })];
+    expect(names(all, [{ ...shard(0, [], false), shardId: 'p' }])).toEqual([]);
   });
 });

@@ -216,10 +216,10 @@ function passes(
     case 'AT_LATEST':
       return shard.closedAt === undefined || shard.closedAt > now;
     case 'AT_TRIM_HORIZON':
-      return (
-        openAt(horizon) ||
-        (shard.birth.parentShardId === undefined && openAt(shard.birth.createdAt))
-      );
+      // At its beginning a stream has its first shards, however soon they were closed.
+      return horizon === stream.birth.createdAt
+        ? shard.birth.parentShardId === undefined
+        : openAt(horizon);
     case 'AT_TIMESTAMP':
       return openAt(Math.max(at, horizon));
     case 'FROM_TIMESTAMP':

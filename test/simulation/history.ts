@@ -1,0 +1,349 @@
+import {
+  Consumer,
+  type HandlerContext,
+  type LeaseStore,
+  MemoryLeaseStore,
+} from '@shardline/consumer';
+import { KinesisEngine } from '@shardline/local';
+import {
+  comparePositions,
+  type Position,
+  type Random,
+  sleep,
+  type UserRecord,
+} from '@shardline/shared';
+import { ManualClock, seededRandom } from '@shardline/shared/testing';
+
+import { type CallFaults, describeLeases, readPortOf, storeOf } from './ports.js';
+import { SimProcess } from './process.js';
+
+/** What went on in one history, and what was found wrong with it. */
+export interface HistoryResult {
+  readonly seed: number;
+  readonly problems: readonly string[];
+  readonly timeline: readonly string[];
+  readonly stored: number;
+  readonly duplicates: number;
+  readonly kills: number;
+  readonly freezes: number;
+  readonly reshards: number;
+  /** From the end of the faults until everything stored was handled. */
+  readonly healedMs: number;
+}
+
+/** Which kinds of trouble a history may have. */
+export interface HistoryOptions {
+  /** Workers come and go in order; nothing dies, freezes or fails. */
+  readonly calm?: boolean;
+}
+
+const STREAM = 'orders';
+const FAILOVER_MS = 4_000;
+const CHAOS_MS = 45_000;
+const HEAL_LIMIT_MS = 60_000;
+const STEP_MS = 250;
+const KEYS = 12;
+
+interface Worker {
+  readonly process: SimProcess;
+  readonly consumer: Consumer;
+  isLeaving: boolean;
+}
+
+/** Plays one history: one seed, one fleet, one stream, everything in virtual time. */
+export async function playHistory(
+  seed: number,
+  options: HistoryOptions = {},
+): Promise<HistoryResult> {
+  return new History(seed, options).play();
+}
+
+class History {
+  readonly #seed: number;
+  readonly #isCalm: boolean;
+  readonly #random: Random;
+  readonly #world = new ManualClock();
+  readonly #engine: KinesisEngine;
+  readonly #table = new MemoryLeaseStore();
+  readonly #faults: CallFaults = { before: 0, after: 0 };
+  readonly #workers: Worker[] = [];
+  readonly #timeline: string[] = [];
+  readonly #problems: string[] = [];
+  /** By record, how often its handler finished. */
+  readonly #handled = new Map<number, number>();
+  readonly #lastOfKey = new Map<string, number>();
+  readonly #checkpoints = new Map<string, Position>();
+  /** Greatest fencing token by shard, of handlers that took a step. */
+  readonly #tokens = new Map<string, { readonly token: number; readonly worker: string }>();
+  #stored = 0;
+  #names = 0;
+  #counts = { kills: 0, freezes: 0, reshards: 0 };
+
+  constructor(seed: number, { calm = false }: HistoryOptions) {
+    this.#seed = seed;
+    this.#isCalm = calm;
+    this.#random = seededRandom(seed);
+    this.#engine = new KinesisEngine({ clock: this.#world, limits: false, random: this.#random });
+    this.#engine.execute('CreateStream', { StreamName: STREAM, ShardCount: 3 });
+  }
+
+  async play(): Promise<HistoryResult> {
+    if (!this.#isCalm) {
+      this.#faults.before = this.#random() < 0.7 ? this.#random() * 0.08 : 0;
+      this.#faults.after = this.#random() < 0.5 ? this.#random() * 0.05 : 0;
+    }
+    this.#note(`faults ${JSON.stringify(this.#faults)}`);
+    for (let count = 1 + Math.floor(this.#random() * 3); count > 0; count -= 1) this.#startWorker();
+    while (this.#world.monotonicMs() < CHAOS_MS) {
+      this.#put();
+      if (this.#random() < 0.08) this.#reshard();
+      if (this.#random() < 0.1) this.#trouble();
+      await this.#world.advance(STEP_MS);
+    }
+    const healedMs = await this.#heal();
+    await this.#stopAll();
+    const duplicates = [...this.#handled.values()].reduce((sum, times) => sum + times - 1, 0);
+    if (this.#isCalm && duplicates > 0) this.#problem(`${duplicates} duplicates in a calm history`);
+    if (this.#world.pending > 0) this.#problem(`${this.#world.pending} timers left behind`);
+    return {
+      seed: this.#seed,
+      problems: this.#problems,
+      timeline: this.#timeline,
+      stored: this.#stored,
+      duplicates,
+      ...this.#counts,
+      healedMs,
+    };
+  }
+
+  #startWorker(): void {
+    this.#names += 1;
+    const name = `w${this.#names}`;
+    const rate = this.#isCalm ? 1 : 0.95 + this.#random() * 0.1;
+    const process = new SimProcess(name, this.#world, rate, this.#random);
+    const store = storeOf(process, this.#watched(), this.#faults, this.#random);
+    const consumer = new Consumer(
+      {
+        streamName: STREAM,
+        applicationName: 'simulated',
+        workerId: name,
+        leaseStore: store,
+        initialPosition: 'TRIM_HORIZON',
+        failoverMs: FAILOVER_MS,
+        assignmentIntervalMs: 500,
+        auditIntervalMs: 5_000,
+        checkpointIntervalMs: 200 + Math.floor(this.#random() * 800),
+        drainTimeoutMs: 3_000,
+        concurrency: 1 + Math.floor(this.#random() * 4),
+        clock: process.clock,
+        random: this.#random,
+        handler: { processRecord: (record, context) => this.#handle(process, record, context) },
+      },
+      readPortOf(process, this.#engine, STREAM, this.#faults, this.#random),
+    );
+    this.#workers.push({ process, consumer, isLeaving: false });
+    this.#note(`${name} starts, its clock runs at ${rate.toFixed(3)}`);
+    void this.#keepStarting(process, consumer);
+  }
+
+  /** As a supervisor of processes would: one that does not come up is started again. */
+  async #keepStarting(process: SimProcess, consumer: Consumer): Promise<void> {
+    try {
+      await consumer.start();
+    } catch (error) {
+      if (process.isDead || this.#workers.every((worker) => worker.consumer !== consumer)) return;
+      this.#note(`${process.name} could not start: ${(error as Error).message}`);
+      this.#workers.splice(
+        this.#workers.findIndex((worker) => worker.consumer === consumer),
+        1,
+      );
+      await consumer.close();
+      this.#startWorker();
+    }
+  }
+
+  /** The table, with an eye on what is written to it. */
+  #watched(): LeaseStore {
+    return new Proxy<LeaseStore>(this.#table, {
+      get: (target, name) => {
+        const method = target[name as keyof LeaseStore] as (...args: unknown[]) => unknown;
+        if (name === 'take') {
+          return async (...args: Parameters<LeaseStore['take']>) => {
+            const result = await target.take(...args);
+            if (result)
+              this.#note(`${args[1]} takes ${result.leaseKey}, token ${result.leaseCounter}`);
+            return result;
+          };
+        }
+        if (name !== 'checkpoint') return method.bind(target);
+        return async (...args: Parameters<LeaseStore['checkpoint']>) => {
+          const result = await target.checkpoint(...args);
+          if (result) this.#onCheckpoint(result.leaseKey, result.checkpoint, args[1]);
+          return result;
+        };
+      },
+    });
+  }
+
+  #onCheckpoint(leaseKey: string, position: Position, workerId: string): void {
+    const before = this.#checkpoints.get(leaseKey);
+    if (before && comparePositions(position, before) < 0) {
+      this.#problem(`${workerId} moved the checkpoint of ${leaseKey} back`);
+    }
+    this.#checkpoints.set(leaseKey, position);
+  }
+
+  async #handle(process: SimProcess, record: UserRecord, context: HandlerContext): Promise<void> {
+    const number = Number(record.data.toString());
+    this.#step(process, context);
+    if (!this.#isCalm && this.#random() < 0.03) throw new Error('simulated');
+    // Some are slow, a few are much too slow.
+    const dice = this.#random();
+    const slowMs = this.#isCalm ? 30 : dice < 0.01 ? 6_000 : dice < 0.1 ? 500 : 20;
+    await sleep(process.clock, this.#random() * slowMs, context.signal);
+    if (context.signal.aborted) throw new Error('aborted');
+    this.#step(process, context);
+    const times = (this.#handled.get(number) ?? 0) + 1;
+    this.#handled.set(number, times);
+    const key = record.partitionKey ?? '';
+    if (times > 1) return;
+    if (number < (this.#lastOfKey.get(key) ?? -1)) {
+      this.#problem(
+        `${process.name} handled ${number} of ${key} after ${this.#lastOfKey.get(key)}`,
+      );
+    }
+    this.#lastOfKey.set(key, number);
+  }
+
+  /** A handler did something, believing that the shard is its worker's. */
+  #step(process: SimProcess, { shardId, fencingToken, signal }: HandlerContext): void {
+    if (signal.aborted) return;
+    const before = this.#tokens.get(shardId);
+    if (before && before.token > fencingToken) {
+      this.#problem(
+        `${process.name} works on ${shardId} with token ${fencingToken} after ${before.worker} has begun with ${before.token}`,
+      );
+    }
+    this.#tokens.set(shardId, { token: fencingToken, worker: process.name });
+  }
+
+  #put(): void {
+    for (let count = Math.floor(this.#random() * 8); count > 0; count -= 1) {
+      this.#engine.execute('PutRecord', {
+        StreamName: STREAM,
+        PartitionKey: `key-${Math.floor(this.#random() * KEYS)}`,
+        Data: Buffer.from(String(this.#stored)),
+      });
+      this.#stored += 1;
+    }
+  }
+
+  #reshard(): void {
+    const open = [...(this.#engine.streams.get(STREAM)?.openShards ?? [])].sort((a, b) =>
+      a.birth.range.start < b.birth.range.start ? -1 : 1,
+    );
+    const at = Math.floor(this.#random() * open.length);
+    const [first, second] = [open[at], open[at + 1]];
+    if (!first) return;
+    this.#counts.reshards += 1;
+    if (second && open.length > 2 && this.#random() < 0.6) {
+      this.#note(`merge of ${first.id} and ${second.id}`);
+      this.#engine.execute('MergeShards', {
+        StreamName: STREAM,
+        ShardToMerge: first.id,
+        AdjacentShardToMerge: second.id,
+      });
+    } else {
+      const { start, end } = first.birth.range;
+      this.#note(`split of ${first.id}`);
+      this.#engine.execute('SplitShard', {
+        StreamName: STREAM,
+        ShardToSplit: first.id,
+        NewStartingHashKey: String(start + (end - start) / 2n),
+      });
+    }
+  }
+
+  #trouble(): void {
+    const dice = this.#random();
+    const worker = this.#workers[Math.floor(this.#random() * this.#workers.length)];
+    if (!worker || (dice < 0.35 && this.#workers.length < 5)) this.#startWorker();
+    else if (dice < 0.6) this.#leave(worker);
+    else if (this.#isCalm) return;
+    else if (dice < 0.8) this.#kill(worker);
+    else this.#freeze(worker);
+  }
+
+  #leave(worker: Worker): void {
+    if (worker.isLeaving) return;
+    worker.isLeaving = true;
+    this.#note(`${worker.process.name} closes`);
+    void worker.consumer.close().then(() => {
+      this.#note(`${worker.process.name} has closed`);
+      this.#remove(worker);
+    });
+  }
+
+  #kill(worker: Worker): void {
+    this.#counts.kills += 1;
+    this.#note(`${worker.process.name} is killed`);
+    worker.process.kill();
+    this.#remove(worker);
+  }
+
+  #freeze({ process }: Worker): void {
+    const forMs = this.#random() * 3 * FAILOVER_MS;
+    this.#counts.freezes += 1;
+    this.#note(`${process.name} freezes for ${Math.round(forMs)} ms`);
+    process.freeze();
+    this.#world.schedule(forMs, () => {
+      this.#note(`${process.name} thaws`);
+      process.thaw();
+    });
+  }
+
+  #remove(worker: Worker): void {
+    const index = this.#workers.indexOf(worker);
+    if (index >= 0) this.#workers.splice(index, 1);
+  }
+
+  /** Without further trouble everything stored must be handled within a bound. */
+  async #heal(): Promise<number> {
+    this.#note('no more trouble');
+    this.#faults.before = 0;
+    this.#faults.after = 0;
+    this.#startWorker();
+    const startedMs = this.#world.monotonicMs();
+    while (this.#handled.size < this.#stored) {
+      if (this.#world.monotonicMs() - startedMs > HEAL_LIMIT_MS) {
+        const missing = this.#stored - this.#handled.size;
+        this.#problem(`${missing} records were not handled within ${HEAL_LIMIT_MS} ms`);
+        this.#note(describeLeases(await this.#table.list()));
+        for (const { consumer } of this.#workers)
+          this.#note(JSON.stringify(consumer.status().shards));
+        break;
+      }
+      await this.#world.advance(STEP_MS);
+    }
+    return this.#world.monotonicMs() - startedMs;
+  }
+
+  async #stopAll(): Promise<void> {
+    // Whoever is frozen comes back first; whoever could not start has given up.
+    await this.#world.advance(3 * FAILOVER_MS);
+    const closing = Promise.all(this.#workers.map(({ consumer }) => consumer.close()));
+    await this.#world.advance(20_000);
+    await Promise.race([closing, this.#world.advance(1)]);
+    // Timers of the dead remain booked and do nothing.
+    await this.#world.advance(700_000);
+  }
+
+  #note(what: string): void {
+    this.#timeline.push(`${(this.#world.monotonicMs() / 1000).toFixed(2).padStart(7)} s  ${what}`);
+  }
+
+  #problem(what: string): void {
+    this.#problems.push(what);
+    this.#note(`PROBLEM: ${what}`);
+  }
+}

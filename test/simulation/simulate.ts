@@ -1,0 +1,34 @@
+import { parseArgs } from 'node:util';
+
+import { playHistory } from './history.js';
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '100' },
+    from: { type: 'string', default: '1' },
+    calm: { type: 'boolean', default: false },
+    timeline: { type: 'boolean', default: false },
+  },
+});
+const count = Number(values.seeds);
+const first = Number(values.from);
+let failed = 0;
+let healedMs = 0;
+let duplicates = 0;
+let stored = 0;
+for (let seed = first; seed < first + count; seed += 1) {
+  const result = await playHistory(seed, { calm: values.calm });
+  healedMs = Math.max(healedMs, result.healedMs);
+  duplicates += result.duplicates;
+  stored += result.stored;
+  if (result.problems.length > 0) failed += 1;
+  if (result.problems.length > 0 || values.timeline) {
+    console.log(`\nseed ${seed}\n${result.timeline.join('\n')}`);
+    console.log(
+      `replay: simulate --from ${seed} --seeds 1${values.calm ? ' --calm' : ''} --timeline`,
+    );
+  }
+}
+console.log(`\n${stored} records, ${duplicates} handled again, healed within ${healedMs} ms`);
+console.log(`${count} histories, ${failed} failed`);
+process.exit(failed > 0 ? 1 : 0);
