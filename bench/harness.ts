@@ -58,11 +58,6 @@ export async function compare(
   return rows;
 }
 
-/** Prints a figure that has no peer. */
-export function note(bench: string, text: string): void {
-  console.log(`\n${bench}\n  ${text}`);
-}
-
 /** Where and with what the figures were taken. */
 export function environment(): string {
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim();

@@ -6,6 +6,7 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import { compare, type Contender } from './harness.js';
 import { startLocalServer } from './local.js';
+import { offerAll } from './offer-all.js';
 
 const RECORDS = 20_000;
 const SHARDS = 16;
@@ -21,7 +22,7 @@ export async function producerBench(): Promise<void> {
     const data = Buffer.alloc(bytes, 'a line of a log that repeats itself ');
     const ours = (name: string, options: Partial<ProducerOptions> = {}): Contender => ({
       name,
-      run: () => putAll(keys, data, { clientConfig, ...options }),
+      run: () => offerAll(makeProducer({ clientConfig, ...options }), keys, data),
     });
     await compare(`producer, ${bytes} B over a socket, ${SHARDS} shards`, 'user record', [
       { ...ours('shardline'), isOurs: true },
@@ -47,25 +48,8 @@ export async function producerBench(): Promise<void> {
   child.kill();
 }
 
-async function putAll(
-  keys: readonly string[],
-  data: Buffer,
-  options: Partial<ProducerOptions>,
-): Promise<number> {
-  const producer = new Producer({
-    streamName: 'bench',
-    onOutcome: () => {},
-    ...options,
-  });
-  let offered = 0;
-  for (const partitionKey of keys) {
-    while (!producer.offer({ partitionKey, data })) await producer.drain();
-    offered += 1;
-    // As anything that reads its records from somewhere does.
-    if (offered % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
-  }
-  await producer.close();
-  return keys.length;
+function makeProducer(options: Partial<ProducerOptions>): Producer {
+  return new Producer({ streamName: 'bench', onOutcome: () => {}, ...options });
 }
 
 async function plainSdk(

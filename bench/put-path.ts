@@ -4,6 +4,7 @@ import { Producer } from '@shardline/producer';
 import { RecordAggregator } from 'aws-kinesis-agg';
 
 import { compare } from './harness.js';
+import { offerAll } from './offer-all.js';
 import { fastClock, ShardsInMemory } from './shards-in-memory.js';
 
 const RECORDS = 100_000;
@@ -19,7 +20,11 @@ async function comparePeers(bytes: number, shards: number): Promise<void> {
   const data = Buffer.alloc(bytes, 'x');
   const keys = uniqueKeys();
   await compare(`put-path, ${bytes} B, unique 36-byte keys, ${shards} shards`, 'user record', [
-    { name: 'shardline offer', isOurs: true, run: () => offerAll(keys, data, shards) },
+    {
+      name: 'shardline offer',
+      isOurs: true,
+      run: async () => offerAll(await makeProducer(shards), keys, data),
+    },
     { name: 'shardline put, a promise a record', run: () => putAll(keys, data, shards) },
     {
       name: 'aws-kinesis-agg, createHash and BigInt routing',
@@ -37,22 +42,9 @@ async function compareShardCounts(): Promise<void> {
     [1, 16, 1_000, 10_000].map((shards) => ({
       name: `shardline offer, ${shards} shards`,
       isOurs: shards === 1,
-      run: () => offerAll(keys, data, shards),
+      run: async () => offerAll(await makeProducer(shards), keys, data),
     })),
   );
-}
-
-async function offerAll(keys: readonly string[], data: Buffer, shards: number): Promise<number> {
-  const producer = await makeProducer(shards);
-  let offered = 0;
-  for (const partitionKey of keys) {
-    while (!producer.offer({ partitionKey, data })) await producer.drain();
-    offered += 1;
-    // As anything that reads its records from somewhere does.
-    if (offered % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
-  }
-  await producer.close();
-  return keys.length;
 }
 
 async function putAll(keys: readonly string[], data: Buffer, shards: number): Promise<number> {

@@ -318,6 +318,11 @@ class History {
       if (this.#world.monotonicMs() - startedMs > HEAL_LIMIT_MS) {
         const missing = this.#stored - this.#handled.size;
         this.#problem(`${missing} records were not handled within ${HEAL_LIMIT_MS} ms`);
+        for (const [shardId, records] of this.#engine.stored(STREAM)) {
+          const open = records.filter(({ Data }) => !this.#handled.has(Number(Data.toString())));
+          if (open.length > 0)
+            this.#note(`${shardId}: ${open.length} of ${records.length} not handled`);
+        }
         this.#note(describeLeases(await this.#table.list()));
         for (const { consumer } of this.#workers)
           this.#note(JSON.stringify(consumer.status().shards));

@@ -1,6 +1,5 @@
 export { Consumer, type ConsumerStatus } from './consumer.js';
 export type { ConsumerOptions } from './options.js';
-export type { StreamRef } from './fetch/kinesis-read-client.js';
 export {
   DynamoDbLeaseStore,
   type DynamoDbLeaseStoreOptions,

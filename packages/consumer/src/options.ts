@@ -11,13 +11,14 @@ import {
   type Random,
   type RangeCheck,
   rejectUnknownOptions,
+  resolveStreamRef,
   ShardlineError,
+  type StreamRef,
   systemClock,
   systemRandom,
   textOption,
 } from '@shardline/shared';
 
-import type { StreamRef } from './fetch/kinesis-read-client.js';
 import type { LeaseStore } from './lease/lease-store.js';
 import type { DeadLetter, RecordHandler } from './processing/handler.js';
 import type { InitialPosition } from './shard/shard-sync.js';
@@ -193,7 +194,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   return {
     ...numbers,
     applicationName,
-    stream: resolveStream(options),
+    stream: resolveStreamRef(options),
     handler: checkHandler(options.handler),
     workerId:
       options.workerId === undefined
@@ -225,15 +226,6 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     clock: options.clock ?? systemClock,
     random: options.random ?? systemRandom,
   };
-}
-
-function resolveStream({ streamName, streamArn }: ConsumerOptions): StreamRef {
-  if (streamArn === undefined) {
-    return { name: textOption('streamName', streamName, NAME, NAME_LIMIT), arn: undefined };
-  }
-  const pattern = /^arn:aws.*:kinesis:.*:\d{12}:stream\/\S+$/;
-  const arn = textOption('streamArn', streamArn, pattern, 'the ARN of a stream');
-  return { name: arn.slice(arn.indexOf('/') + 1), arn };
 }
 
 function checkHandler(handler: unknown): RecordHandler {

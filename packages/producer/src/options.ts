@@ -8,10 +8,11 @@ import {
   isCodecAvailable,
   type Random,
   rejectUnknownOptions,
+  resolveStreamRef,
   ShardlineError,
+  type StreamRef,
   systemClock,
   systemRandom,
-  textOption,
 } from '@shardline/shared';
 
 import type { PutOutcome, UndeliverableRecord } from './pending-record.js';
@@ -187,12 +188,6 @@ export type ResolvedProducerOptions<Data> = Readonly<
   readonly random: Random;
 };
 
-/** A stream as requests name it. */
-export interface StreamRef {
-  readonly name: string;
-  readonly arn: string | undefined;
-}
-
 /** @throws ShardlineError `INVALID_OPTION`, `CODEC_UNAVAILABLE`. */
 export function resolveProducerOptions<Data>(
   options: ProducerOptions<Data>,
@@ -220,7 +215,7 @@ export function resolveProducerOptions<Data>(
   }
   return {
     ...integerOptions(options, RULES),
-    stream: resolveStream(options),
+    stream: resolveStreamRef(options),
     aggregation: options.aggregation ?? true,
     isIdempotent: options.idempotent ?? false,
     waitsWhenRefused:
@@ -236,26 +231,4 @@ export function resolveProducerOptions<Data>(
     clock: options.clock ?? systemClock,
     random: options.random ?? systemRandom,
   };
-}
-
-function resolveStream(options: {
-  readonly streamName?: string;
-  readonly streamArn?: string;
-}): StreamRef {
-  if (options.streamArn !== undefined) {
-    const arn = textOption(
-      'streamArn',
-      options.streamArn,
-      /^arn:aws.*:kinesis:.*:\d{12}:stream\/\S+$/,
-      'the ARN of a stream',
-    );
-    return { name: arn.slice(arn.indexOf('/') + 1), arn };
-  }
-  const name = textOption(
-    'streamName',
-    options.streamName,
-    /^[a-zA-Z0-9_.-]{1,128}$/,
-    '1 to 128 characters of a-z A-Z 0-9 _ . -',
-  );
-  return { name, arn: undefined };
 }

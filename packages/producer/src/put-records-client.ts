@@ -15,10 +15,11 @@ import {
   type Random,
   retryControlPlane,
   ShardlineError,
+  streamInput,
+  type StreamRef,
 } from '@shardline/shared';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
-import type { StreamRef } from './options.js';
 import type { StreamTraits } from './router.js';
 import type { OpenShard } from './shard-map.js';
 import type { EntryOutcome } from './verdict.js';
@@ -93,7 +94,7 @@ export class SdkKinesisWritePort implements KinesisWritePort {
   ): Promise<readonly EntryOutcome[]> {
     const answer = await this.#client.send(
       new PutRecordsCommand({
-        ...this.#streamInput(),
+        ...streamInput(this.#stream),
         Records: entries.map(({ partitionKey, explicitHashKey, payload }) => ({
           PartitionKey: partitionKey,
           ExplicitHashKey: explicitHashKey,
@@ -118,7 +119,7 @@ export class SdkKinesisWritePort implements KinesisWritePort {
   async #traits(signal: AbortSignal): Promise<StreamTraits> {
     try {
       const answer = await this.#retried('DescribeStreamSummary', signal, () =>
-        this.#client.send(new DescribeStreamSummaryCommand(this.#streamInput()), {
+        this.#client.send(new DescribeStreamSummaryCommand(streamInput(this.#stream)), {
           abortSignal: signal,
         }),
       );
@@ -166,7 +167,7 @@ export class SdkKinesisWritePort implements KinesisWritePort {
     const shards: OpenShard[] = [];
     // A page after the first is asked for by its token alone.
     let input: ListShardsCommandInput = {
-      ...this.#streamInput(),
+      ...streamInput(this.#stream),
       MaxResults: 1_000,
       ShardFilter: { Type: 'AT_LATEST' },
     };
@@ -204,11 +205,6 @@ export class SdkKinesisWritePort implements KinesisWritePort {
       if (signal.aborted) throw signal.reason;
       throw fromAwsError(error, `${what} of stream '${this.#stream.name}'`);
     }
-  }
-
-  #streamInput(): { StreamName: string } | { StreamARN: string } {
-    const { name, arn } = this.#stream;
-    return arn === undefined ? { StreamName: name } : { StreamARN: arn };
   }
 }
 

@@ -4,12 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { KinesisEngine } from '@shardline/local';
-import {
-  DiskSpill,
-  Producer,
-  type ProducerOptions,
-  type UndeliverableRecord,
-} from '@shardline/producer';
+import { DiskSpill, Producer, type UndeliverableRecord } from '@shardline/producer';
 import { ByteBudget, decodeRecords, hashKeyOf } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
 import fc from 'fast-check';
@@ -20,23 +15,7 @@ import { InFlightLimit } from '../src/in-flight-limit.js';
 import { Pace } from '../src/pace.js';
 import { EnginePort } from './engine-port.js';
 import { FakePort, serviceError } from './fake-port.js';
-
-function setup(options: Partial<ProducerOptions> = {}, shards = 2) {
-  const clock = new ManualClock();
-  const port = new FakePort(clock, shards);
-  const producer = new Producer(
-    { streamName: 'orders', clock, random: seededRandom(1), ...options },
-    port,
-  );
-  return { clock, port, producer };
-}
-
-async function finish<Result>(clock: ManualClock, promise: Promise<Result>): Promise<Result> {
-  let isSettled = false;
-  void promise.catch(() => {}).then(() => (isSettled = true));
-  for (let step = 0; step < 20_000 && !isSettled; step += 1) await clock.advance(5);
-  return promise;
-}
+import { finish, setup } from './setup.js';
 
 describe('a stream whose records the service distributes itself', () => {
   it("gets each record by itself, wherever it lands, unthrottled by one shard's pace", async () => {

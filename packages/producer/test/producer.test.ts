@@ -14,27 +14,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { FakePort, foreignAggregate, serviceError, split } from './fake-port.js';
-
-function setup(options: Partial<ProducerOptions> = {}, shards = 2) {
-  const clock = new ManualClock();
-  const port = new FakePort(clock, shards);
-  const producer = new Producer(
-    { streamName: 'orders', clock, random: seededRandom(1), ...options },
-    port,
-  );
-  return { clock, port, producer };
-}
-
-/** Moves time until the promise settles. */
-async function finish<Result>(clock: ManualClock, promise: Promise<Result>): Promise<Result> {
-  let isSettled = false;
-  promise.then(
-    () => (isSettled = true),
-    () => (isSettled = true),
-  );
-  for (let step = 0; step < 20_000 && !isSettled; step += 1) await clock.advance(5);
-  return promise;
-}
+import { finish, setup } from './setup.js';
 
 const keys = (count: number): string[] =>
   Array.from({ length: count }, (_, index) => `key-${index}`);

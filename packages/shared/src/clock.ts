@@ -28,6 +28,17 @@ export const systemClock: Clock = {
   },
 };
 
+/** Waits `delayMs`. Resolves with false, as soon as that is so, if the signal aborts. */
+export async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<boolean> {
+  if (delayMs <= 0) return !signal.aborted;
+  try {
+    await sleep(clock, delayMs, signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Waits `delayMs`, or rejects with `signal.reason` as soon as the signal aborts. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -15,7 +15,7 @@ export {
 } from './aws-errors.js';
 export { type BackoffRule, fullJitterMs } from './backoff.js';
 export { ByteBudget } from './byte-budget.js';
-export { type Clock, sleep, systemClock, type Timer } from './clock.js';
+export { type Clock, pause, sleep, systemClock, type Timer } from './clock.js';
 export { type Codec, CODECS, isCodecAvailable } from './compression/codecs.js';
 export {
   DEFAULT_MAX_RAW_BYTES,
@@ -86,6 +86,7 @@ export {
   type Sentinel,
   SENTINELS,
 } from './sequence-number.js';
+export { resolveStreamRef, type StreamRef, streamInput } from './stream-ref.js';
 export {
   choiceOption,
   integerOption,

@@ -2,10 +2,10 @@ import {
   awsErrorName,
   type Clock,
   fullJitterMs,
+  pause,
   type Position,
   publishDiagnostics,
   type Random,
-  sleep,
 } from '@shardline/shared';
 
 import type { FetchedBatch, Fetcher, StartingPoint } from './fetcher.js';
@@ -48,7 +48,8 @@ export class FanOutFetcher implements Fetcher {
     let failures = 0;
     let mayResubscribeMs = 0;
     while (!signal.aborted) {
-      if (!(await this.#pauseUntil(mayResubscribeMs, signal))) return;
+      const waitMs = mayResubscribeMs - this.#clock.monotonicMs();
+      if (!(await pause(this.#clock, waitMs, signal))) return;
       const subscription = new AbortController();
       const forward = (): void => subscription.abort(signal.reason);
       signal.addEventListener('abort', forward, { once: true });
@@ -120,17 +121,6 @@ export class FanOutFetcher implements Fetcher {
       bytes: bytesOf(batch),
       millisBehindLatest: batch.millisBehindLatest,
     }));
-  }
-
-  async #pauseUntil(atMs: number, signal: AbortSignal): Promise<boolean> {
-    const delayMs = atMs - this.#clock.monotonicMs();
-    if (delayMs <= 0) return !signal.aborted;
-    try {
-      await sleep(this.#clock, delayMs, signal);
-      return true;
-    } catch {
-      return false;
-    }
   }
 }
 

@@ -24,18 +24,14 @@ import {
   retryControlPlane,
   ShardlineError,
   sleep,
+  streamInput,
+  type StreamRef,
 } from '@shardline/shared';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import type { InitialPosition, Shard } from '../shard/shard-sync.js';
 import type { ChildShard, StartingPoint } from './fetcher.js';
 import type { KinesisReadPort, ReadPage, SubscriptionBatch } from './kinesis-read-port.js';
-
-/** A stream as requests name it. */
-export interface StreamRef {
-  readonly name: string;
-  readonly arn: string | undefined;
-}
 
 export interface KinesisReadClientOptions {
   readonly stream: StreamRef;
@@ -76,7 +72,7 @@ export class KinesisReadClient implements KinesisReadPort {
   async listShards(signal: AbortSignal, startingAt?: InitialPosition): Promise<Shard[]> {
     const shards: Shard[] = [];
     let input: ListShardsCommandInput = {
-      ...this.#streamInput(),
+      ...streamInput(this.#options.stream),
       MaxResults: 1_000,
       ...(startingAt !== undefined && { ShardFilter: filterFor(startingAt) }),
     };
@@ -194,7 +190,7 @@ export class KinesisReadClient implements KinesisReadPort {
   ): Promise<string> {
     const answer = await this.#calls.send(
       new GetShardIteratorCommand({
-        ...this.#streamInput(),
+        ...streamInput(this.#options.stream),
         ShardId: shardId,
         ShardIteratorType: type,
         StartingSequenceNumber: at.SequenceNumber,
@@ -209,7 +205,7 @@ export class KinesisReadClient implements KinesisReadPort {
     const { arn } = this.#options.stream;
     if (arn !== undefined) return arn;
     const answer = await this.#retried('DescribeStreamSummary', signal, () =>
-      this.#calls.send(new DescribeStreamSummaryCommand(this.#streamInput()), {
+      this.#calls.send(new DescribeStreamSummaryCommand(streamInput(this.#options.stream)), {
         abortSignal: signal,
       }),
     );
@@ -265,11 +261,6 @@ export class KinesisReadClient implements KinesisReadPort {
       if (signal.aborted) throw signal.reason;
       throw fromAwsError(error, `${what} of stream '${stream.name}'`);
     }
-  }
-
-  #streamInput(): { StreamName: string } | { StreamARN: string } {
-    const { name, arn } = this.#options.stream;
-    return arn === undefined ? { StreamName: name } : { StreamARN: arn };
   }
 }
 

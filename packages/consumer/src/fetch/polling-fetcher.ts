@@ -3,9 +3,9 @@ import {
   classifyAwsError,
   type Clock,
   fullJitterMs,
+  pause,
   publishDiagnostics,
   type Random,
-  sleep,
 } from '@shardline/shared';
 
 import type { FetchedBatch, Fetcher, StartingPoint } from './fetcher.js';
@@ -58,7 +58,8 @@ export class PollingFetcher implements Fetcher {
           iterator = undefined;
         }
         onTrouble(name);
-        if (!(await this.#pause(fullJitterMs(BACKOFF, failures, this.#random), signal))) return;
+        if (!(await pause(this.#clock, fullJitterMs(BACKOFF, failures, this.#random), signal)))
+          return;
         failures += 1;
         continue;
       }
@@ -78,18 +79,7 @@ export class PollingFetcher implements Fetcher {
       if (page.childShards) return;
       const pauseMs = pauseAfterRead({ ...page, bytes }, this.#idlePauseMs);
       const spentMs = this.#clock.monotonicMs() - startedMs;
-      if (!(await this.#pause(pauseMs - spentMs, signal))) return;
-    }
-  }
-
-  /** @returns False if the signal aborted. */
-  async #pause(delayMs: number, signal: AbortSignal): Promise<boolean> {
-    if (delayMs <= 0) return !signal.aborted;
-    try {
-      await sleep(this.#clock, delayMs, signal);
-      return true;
-    } catch {
-      return false;
+      if (!(await pause(this.#clock, pauseMs - spentMs, signal))) return;
     }
   }
 }

@@ -7,6 +7,8 @@ export interface AssignmentInput {
   readonly maxLeases: number;
   /** True for leases whose owner has not been heard of for the failover time. */
   readonly isExpired: (lease: Lease) => boolean;
+  /** True for leases that have stood still for so long that somebody must take them, whatever the shares. */
+  readonly isOrphaned: (lease: Lease) => boolean;
   /** A number that differs from worker to worker for one lease: workers begin at different ones. */
   readonly rank: (leaseKey: string) => number;
 }
@@ -24,7 +26,7 @@ export interface AssignmentPlan {
  * least two more than this one, so that equal and almost equal loads stay as they are.
  */
 export function planAssignment(input: AssignmentInput): AssignmentPlan {
-  const { workerId, maxLeases, isExpired, rank } = input;
+  const { workerId, maxLeases, isExpired, isOrphaned, rank } = input;
   const active = input.leases.filter((lease) => !isFinished(lease));
   const available: Lease[] = [];
   // During a hand-over a lease counts for its next owner: what was asked for is not asked for twice.
@@ -36,7 +38,13 @@ export function planAssignment(input: AssignmentInput): AssignmentPlan {
   let mine = byOwner.get(workerId)?.length ?? 0;
   const target = Math.min(Math.ceil(active.length / byOwner.size), maxLeases);
   const byRank = (a: Lease, b: Lease): number => rank(a.leaseKey) - rank(b.leaseKey);
-  const take = available.sort(byRank).slice(0, Math.max(target - mine, 0));
+  const share = Math.max(target - mine, 0);
+  const room = Math.max(maxLeases - mine, 0);
+  // A share may belong to a worker that only seems to live: what nobody took for long is anybody's.
+  const take = available
+    .sort(byRank)
+    .filter((lease, index) => index < share || isOrphaned(lease))
+    .slice(0, room);
   mine += take.length;
 
   byOwner.delete(workerId);

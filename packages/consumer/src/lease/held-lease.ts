@@ -84,19 +84,18 @@ export class HeldLease {
         this.#end('lost');
         return;
       }
-      this.#lease = renewal.lease;
+      this.#use(renewal.lease);
       if (renewal.kind === 'renewed') {
         this.#extend(sentMs);
         return;
       }
-      this.#onHandOverRequested(renewal.lease.leaseOwner ?? '');
       const againMs = clock.monotonicMs();
       const again = await store.renew(this.#lease, workerId);
       if (again.kind === 'lost') {
         this.#end('lost');
         return;
       }
-      this.#lease = again.lease;
+      this.#use(again.lease);
       this.#extend(againMs);
     });
   }
@@ -116,7 +115,7 @@ export class HeldLease {
         this.#end('lost');
         throw lost(this.leaseKey);
       }
-      this.#lease = lease;
+      this.#use(lease);
       this.#extend(sentMs);
       publishDiagnostics('shardline:consumer:checkpoint', () => ({
         leaseKey: this.leaseKey,
@@ -150,6 +149,16 @@ export class HeldLease {
   /** Forgets it without telling anybody: it expires. */
   abandon(): void {
     this.#end('lost');
+  }
+
+  /** Takes note of what stands in the store; whatever told it may also tell that somebody asks for it. */
+  #use(lease: Lease): void {
+    const wasAsked = this.#lease.checkpointOwner !== undefined;
+    this.#lease = lease;
+    const { checkpointOwner, leaseOwner } = lease;
+    if (!wasAsked && checkpointOwner !== undefined && leaseOwner !== undefined) {
+      this.#onHandOverRequested(leaseOwner);
+    }
   }
 
   #exclusive<Result>(work: () => Promise<Result>): Promise<Result> {

@@ -34,7 +34,15 @@ export class LeaseObserver {
 
   /** True if the counter has stood still for longer than the failover time. */
   isExpired(lease: Lease, nowMs: number): boolean {
-    const seen = this.#seen.get(lease.leaseKey);
-    return seen !== undefined && nowMs - seen.changedMs > this.#failoverMs;
+    return this.#stillMs(lease, nowMs) > this.#failoverMs;
+  }
+
+  /** True if the counter has stood still for so long that others had time enough to take the lease. */
+  isOrphaned(lease: Lease, nowMs: number): boolean {
+    return this.#stillMs(lease, nowMs) > 3 * this.#failoverMs;
+  }
+
+  #stillMs({ leaseKey }: Lease, nowMs: number): number {
+    return nowMs - (this.#seen.get(leaseKey)?.changedMs ?? nowMs);
   }
 }

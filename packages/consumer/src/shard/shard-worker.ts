@@ -7,6 +7,7 @@ import {
   comparePositions,
   isShardlineError,
   type KinesisRecord,
+  pause,
   type Position,
   publishDiagnostics,
   type Random,
@@ -209,7 +210,7 @@ export class ShardWorker {
         const parent = await store.get(parentId).catch(() => 'unknown' as const);
         if (parent === undefined || (parent !== 'unknown' && isFinished(parent))) break;
         this.#enter('waiting', `parent ${parentId} is not finished`);
-        await sleep(clock, PARENT_POLL_MS, stop).catch(() => {});
+        await pause(clock, PARENT_POLL_MS, stop);
       }
     }
   }
@@ -227,7 +228,7 @@ export class ShardWorker {
         // Such as a record that cannot be decoded: nothing is skipped, it is read again.
         this.#trouble = isShardlineError(error) ? error.code : awsErrorName(error);
         await Promise.race([this.#lanes.idle(), aborted(stop)]);
-        await sleep(clock, fullJitterMs(RESTART_BACKOFF, failures, random), stop).catch(() => {});
+        await pause(clock, fullJitterMs(RESTART_BACKOFF, failures, random), stop);
       }
     }
     return undefined;
@@ -316,7 +317,7 @@ export class ShardWorker {
       } catch {
         this.#handlerTrouble = `the handler failed, attempt ${attempt}`;
         const delayMs = fullJitterMs(HANDLER_BACKOFF, attempt - 1, random);
-        await sleep(clock, delayMs, signal).catch(() => {});
+        await pause(clock, delayMs, signal);
       }
     }
   }
@@ -352,7 +353,7 @@ export class ShardWorker {
   async #checkpointRegularly(): Promise<void> {
     const { clock, checkpointIntervalMs } = this.#options;
     while (!this.#held.signal.aborted) {
-      await sleep(clock, checkpointIntervalMs, this.#held.signal).catch(() => {});
+      await pause(clock, checkpointIntervalMs, this.#held.signal);
       // A store that cannot be reached is asked again next time; a lost lease ends all this.
       await this.#storePosition().catch(() => {});
     }

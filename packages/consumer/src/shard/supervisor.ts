@@ -2,8 +2,8 @@ import {
   awsErrorName,
   type ByteBudget,
   type Clock,
+  pause,
   publishDiagnostics,
-  sleep,
 } from '@shardline/shared';
 import murmurhash from 'murmurhash3js-revisited';
 
@@ -147,6 +147,7 @@ export class Supervisor {
       maxLeases,
       isExpired: (lease) =>
         !this.#charges.has(lease.leaseKey) && this.#observer.isExpired(lease, clock.monotonicMs()),
+      isOrphaned: (lease) => this.#observer.isOrphaned(lease, clock.monotonicMs()),
       rank: (leaseKey) => murmurhash.x86.hash32(Buffer.from(`${workerId} ${leaseKey}`)),
     });
     await Promise.all([
@@ -234,7 +235,7 @@ export class Supervisor {
   async #every(intervalMs: number, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
     const { clock } = this.#options;
     while (!signal.aborted) {
-      await sleep(clock, intervalMs, signal).catch(() => {});
+      await pause(clock, intervalMs, signal);
       if (signal.aborted) return;
       try {
         await work();

@@ -24,6 +24,7 @@ function plan(
   workerId: string,
   expired: readonly string[] = [],
   maxLeases = 1_000,
+  orphaned: readonly string[] = [],
 ) {
   return planAssignment({
     leases,
@@ -31,6 +32,7 @@ function plan(
     maxLeases,
     isExpired: ({ leaseOwner, checkpointOwner }) =>
       expired.includes(checkpointOwner ?? leaseOwner ?? ''),
+    isOrphaned: ({ leaseKey }) => orphaned.includes(leaseKey),
     rank: rankFor(workerId),
   });
 }
@@ -149,5 +151,18 @@ describe('planAssignment', () => {
         .take.slice(0, 5)
         .map(({ leaseKey }) => leaseKey);
     expect(first('a')).not.toEqual(first('b'));
+  });
+
+  it('takes what nobody took for long beyond its share, but not beyond its cap', () => {
+    const leases = [
+      ...keys(4).map((key, index) => lease(key, ['a', 'a', 'b', 'b'][index])),
+      lease('left-1', 'dead'),
+      lease('left-2', 'dead'),
+      // A worker that was asked for and died before it got anything counts until then.
+      lease('asked', 'dying', 'a'),
+    ];
+    expect(plan(leases, 'a', ['dead']).take).toHaveLength(1);
+    expect(plan(leases, 'a', ['dead'], 1_000, ['left-1', 'left-2']).take).toHaveLength(2);
+    expect(plan(leases, 'a', ['dead'], 3, ['left-1', 'left-2']).take).toHaveLength(1);
   });
 });

@@ -136,4 +136,14 @@ describe('HeldLease', () => {
     expect(await store.get('s')).toMatchObject({ leaseOwner: undefined });
     expect(clock.pending).toBe(0);
   });
+
+  it('hears of a request by a checkpoint, too', async () => {
+    const { store, held } = await setup();
+    const asked: string[] = [];
+    held.onHandOverRequested((next) => asked.push(next));
+    await store.requestHandOver((await store.get('s')) as Lease, 'next');
+    await held.checkpoint(at('5'));
+    await held.renew();
+    expect(asked).toEqual(['next']);
+  });
 });

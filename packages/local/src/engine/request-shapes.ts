@@ -57,6 +57,17 @@ const recordKiB = { type: 'integer', min: 1024, max: 10_240 } as const;
 const distribution = { type: 'string', values: ['AUTO', 'USER_PARTITION_KEY'] } as const;
 const encryption = { type: 'string', values: ['NONE', 'KMS'], required: true } as const;
 const keyId = { type: 'string', max: 2048, required: true } as const;
+/** Metrics of single shards. */
+export const SHARD_LEVEL_METRICS = [
+  'IncomingBytes',
+  'IncomingRecords',
+  'OutgoingBytes',
+  'OutgoingRecords',
+  'WriteProvisionedThroughputExceeded',
+  'ReadProvisionedThroughputExceeded',
+  'IteratorAgeMilliseconds',
+];
+
 const metrics = {
   type: 'list',
   min: 1,
@@ -64,16 +75,7 @@ const metrics = {
   required: true,
   member: {
     type: 'string',
-    values: [
-      'IncomingBytes',
-      'IncomingRecords',
-      'OutgoingBytes',
-      'OutgoingRecords',
-      'WriteProvisionedThroughputExceeded',
-      'ReadProvisionedThroughputExceeded',
-      'IteratorAgeMilliseconds',
-      'ALL',
-    ],
+    values: [...SHARD_LEVEL_METRICS, 'ALL'],
   },
 } as const;
 const tagKeys = {

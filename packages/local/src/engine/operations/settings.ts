@@ -1,19 +1,11 @@
 import type { KinesisEngine, Operation, Output } from '../engine.js';
+import { SHARD_LEVEL_METRICS } from '../request-shapes.js';
 import { invalidArgument, notFound, ServiceFault } from '../service-fault.js';
 import type { Stream } from '../stream.js';
 import type { Input } from '../validation.js';
 
 const MAX_TAGS = 50;
 const MAX_TAG_PAGE = 50;
-const ALL_METRICS = [
-  'IncomingBytes',
-  'IncomingRecords',
-  'OutgoingBytes',
-  'OutgoingRecords',
-  'WriteProvisionedThroughputExceeded',
-  'ReadProvisionedThroughputExceeded',
-  'IteratorAgeMilliseconds',
-];
 const DAY_MS = 86_400_000;
 /** @see https://docs.aws.amazon.com/streams/latest/dev/how-do-i-size-a-stream.html */
 const MODE_SWITCHES_PER_DAY = 2;
@@ -245,7 +237,10 @@ function changeMonitoring(
   const stream = engine.stream(input);
   const named = input['ShardLevelMetrics'] as string[];
   const before = [...stream.metrics];
-  stream.metrics = change(stream.metrics, new Set(named.includes('ALL') ? ALL_METRICS : named));
+  stream.metrics = change(
+    stream.metrics,
+    new Set(named.includes('ALL') ? SHARD_LEVEL_METRICS : named),
+  );
   return {
     StreamName: stream.birth.name,
     StreamARN: stream.birth.arn,

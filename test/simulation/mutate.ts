@@ -1,0 +1,139 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+/** A load-bearing line, broken. */
+interface Mutant {
+  readonly what: string;
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+}
+
+const SHARD_WORKER = 'shard/shard-worker.ts';
+const HELD_LEASE = 'lease/held-lease.ts';
+const STORE = 'lease/memory-lease-store.ts';
+const SEEDS = '60';
+
+const MUTANTS: readonly Mutant[] = [
+  {
+    what: 'the owner stops after others may take its lease',
+    file: HELD_LEASE,
+    find: 'const SAFETY_RATIO = 0.1;',
+    replace: 'const SAFETY_RATIO = -0.5;',
+  },
+  {
+    what: 'validity counts from the answer, not from the request',
+    file: HELD_LEASE,
+    find: 'this.#validUntilMs = sentMs + failoverMs',
+    replace: 'this.#validUntilMs = clock.monotonicMs() + 6 * failoverMs',
+  },
+  {
+    what: 'validity is known by the timer alone',
+    file: HELD_LEASE,
+    find: 'if (this.#options.clock.monotonicMs() < this.#validUntilMs) return true;',
+    replace: 'return true;',
+  },
+  {
+    what: 'a checkpoint may go back',
+    file: HELD_LEASE,
+    find: 'if (comparePositions(position, this.#lease.checkpoint) <= 0) return;',
+    replace:
+      'if (position.sequenceNumber.endsWith("13")) position = { sequenceNumber: "1", subSequenceNumber: 0 };',
+  },
+  {
+    what: 'a lease is taken without looking at its counter',
+    file: STORE,
+    find: 'if (current.leaseCounter !== lease.leaseCounter) {\n      return Promise.resolve(isOwnWrite(lease, current, workerId) ? current : undefined);',
+    replace:
+      'if (current.leaseCounter < 0) {\n      return Promise.resolve(isOwnWrite(lease, current, workerId) ? current : undefined);',
+  },
+  {
+    what: 'a renewal does not look at the owner',
+    file: STORE,
+    find: 'if (ownerOf(current) !== workerId || (!isUnchanged && !isOwnWrite(lease, current, workerId))) {',
+    replace: 'if (ownerOf(current) === undefined) {',
+  },
+  {
+    what: 'a record counts as done before its handler has finished',
+    file: SHARD_WORKER,
+    find: 'const ticket = this.#watermark.begin({ sequenceNumber, subSequenceNumber });',
+    replace:
+      'const ticket = this.#watermark.begin({ sequenceNumber, subSequenceNumber }); this.#watermark.finish(ticket);',
+  },
+  {
+    what: 'a failing handler is not called again',
+    file: SHARD_WORKER,
+    find: 'if (!deadLetter || maxAttempts === 0 || attempt < maxAttempts || signal.aborted) throw error;',
+    replace: 'if (deadLetter) await deadLetter(records, error, context); return;',
+  },
+  {
+    what: 'children start before their parents are finished',
+    file: SHARD_WORKER,
+    find: 'for (const parentId of this.#held.lease.parentShardIds) {',
+    replace: 'for (const parentId of [] as string[]) {',
+  },
+  {
+    what: 'the other parent of a merge is not waited for',
+    file: SHARD_WORKER,
+    find: 'for (const parentId of parentIds) await this.#waitUntilLeased(parentId);',
+    replace: 'parentIds.clear();',
+  },
+  {
+    what: 'the shard is given away while handlers run',
+    file: SHARD_WORKER,
+    find: 'await Promise.race([this.#lanes.idle(), aborted(this.#held.signal)]);',
+    replace: '',
+  },
+  {
+    what: 'no position is stored when the shard is given away',
+    file: SHARD_WORKER,
+    find: '    await this.#storePosition();\n    await this.#held.release();',
+    replace: '    await this.#held.release();',
+  },
+  {
+    what: 'the shard ends before its last records are handled',
+    file: SHARD_WORKER,
+    find: 'if (this.#watermark.openCount > 0) {\n      await this.#giveAway();\n      return;\n    }',
+    replace: '',
+  },
+  {
+    what: 'a lease that expired is never taken',
+    file: 'lease/assignment.ts',
+    find: 'if (lease.leaseOwner === undefined || isExpired(lease)) available.push(lease);',
+    replace: 'if (lease.leaseOwner === undefined) available.push(lease);',
+  },
+  {
+    what: 'keys lose their lane',
+    file: 'processing/lanes.ts',
+    find: 'laneOf(key, this.#lanes.length)',
+    replace: 'Math.floor(key.length * this.#running) % this.#lanes.length',
+  },
+];
+
+let unnoticed = 0;
+for (const { what, file, find, replace } of MUTANTS) {
+  const path = fileURLToPath(new URL(`../../packages/consumer/src/${file}`, import.meta.url));
+  const original = readFileSync(path, 'utf8');
+  if (!original.includes(find)) {
+    console.log(`GONE      ${what}: the line is not in ${file} any more`);
+    unnoticed += 1;
+    continue;
+  }
+  let noticed = false;
+  writeFileSync(path, original.replace(find, replace));
+  try {
+    noticed = ['', '--calm'].some((mode) => {
+      const script = fileURLToPath(new URL('./simulate.ts', import.meta.url));
+      const args = [...process.execArgv, script, '--seeds', SEEDS, ...(mode ? [mode] : [])];
+      const { status } = spawnSync(process.execPath, args, { timeout: 120_000 });
+      return status !== 0;
+    });
+  } finally {
+    writeFileSync(path, original);
+  }
+  if (!noticed) unnoticed += 1;
+  console.log(`${noticed ? 'noticed  ' : 'UNNOTICED'} ${what}`);
+}
+console.log(`${MUTANTS.length - unnoticed} of ${MUTANTS.length} broken lines noticed`);
+process.exit(unnoticed > 0 ? 1 : 0);

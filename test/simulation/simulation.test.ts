@@ -1,0 +1,39 @@
+import { describe, expect, it } from 'vitest';
+
+import { type HistoryResult, playHistory } from './history.js';
+
+/** Each seed is one history of a fleet; `simulate --from SEED --seeds 1 --timeline` plays it again. */
+async function play(first: number, count: number, calm: boolean): Promise<HistoryResult[]> {
+  const results: HistoryResult[] = [];
+  for (let seed = first; seed < first + count; seed += 1)
+    results.push(await playHistory(seed, { calm }));
+  return results;
+}
+
+function failures(results: readonly HistoryResult[]): string[] {
+  return results
+    .filter(({ problems }) => problems.length > 0)
+    .map(({ seed, timeline }) => `seed ${seed}\n${timeline.join('\n')}`);
+}
+
+describe('a fleet in a test tube', () => {
+  it('handles every record once, in order, while workers come and go and shards split and merge', async () => {
+    const results = await play(1, 100, true);
+    expect(failures(results)).toEqual([]);
+    expect(results.reduce((sum, { reshards }) => sum + reshards, 0)).toBeGreaterThan(500);
+  }, 300_000);
+
+  it('loses nothing, keeps order and never works on a shard twice at a time, whatever dies, freezes or fails', async () => {
+    const results = await play(1, 400, false);
+    expect(failures(results)).toEqual([]);
+    const total = (count: (result: HistoryResult) => number): number =>
+      results.reduce((sum, result) => sum + count(result), 0);
+    expect(total(({ kills }) => kills)).toBeGreaterThan(500);
+    expect(total(({ freezes }) => freezes)).toBeGreaterThan(500);
+  }, 300_000);
+
+  it('plays the same history for the same seed', async () => {
+    const [first, second] = [await playHistory(7), await playHistory(7)];
+    expect(second).toEqual(first);
+  });
+});
