@@ -1,6 +1,7 @@
 import {
   Consumer,
   type HandlerContext,
+  type Lease,
   type LeaseStore,
   MemoryLeaseStore,
 } from '@shardline/consumer';
@@ -75,6 +76,8 @@ class History {
   readonly #checkpoints = new Map<string, Position>();
   /** Greatest fencing token by shard, of handlers that took a step. */
   readonly #tokens = new Map<string, { readonly token: number; readonly worker: string }>();
+  /** Handlers that run, by worker and shard. */
+  readonly #running = new Map<string, number>();
   #stored = 0;
   #names = 0;
   #counts = { kills: 0, freezes: 0, reshards: 0 };
@@ -175,6 +178,18 @@ class History {
             return result;
           };
         }
+        if (name === 'release' || name === 'completeHandOver') {
+          return async (lease: Lease, workerId: string) => {
+            const running = this.#running.get(`${workerId} ${lease.leaseKey}`) ?? 0;
+            const isGiven = await target[name](lease, workerId);
+            if (isGiven && running > 0) {
+              this.#problem(
+                `${workerId} gives ${lease.leaseKey} away while ${running} handlers run`,
+              );
+            }
+            return isGiven;
+          };
+        }
         if (name !== 'checkpoint') return method.bind(target);
         return async (...args: Parameters<LeaseStore['checkpoint']>) => {
           const result = await target.checkpoint(...args);
@@ -194,13 +209,25 @@ class History {
   }
 
   async #handle(process: SimProcess, record: UserRecord, context: HandlerContext): Promise<void> {
+    const place = `${process.name} ${context.shardId}`;
+    this.#running.set(place, (this.#running.get(place) ?? 0) + 1);
+    try {
+      await this.#work(process, record, context);
+    } finally {
+      this.#running.set(place, (this.#running.get(place) ?? 0) - 1);
+    }
+  }
+
+  async #work(process: SimProcess, record: UserRecord, context: HandlerContext): Promise<void> {
     const number = Number(record.data.toString());
     this.#step(process, context);
     if (!this.#isCalm && this.#random() < 0.03) throw new Error('simulated');
     // Some are slow, a few are much too slow.
     const dice = this.#random();
     const slowMs = this.#isCalm ? 30 : dice < 0.01 ? 6_000 : dice < 0.1 ? 500 : 20;
-    await sleep(process.clock, this.#random() * slowMs, context.signal);
+    // Some are deaf to their signal.
+    const signal = !this.#isCalm && this.#random() < 0.1 ? undefined : context.signal;
+    await sleep(process.clock, this.#random() * slowMs, signal);
     if (context.signal.aborted) throw new Error('aborted');
     this.#step(process, context);
     const times = (this.#handled.get(number) ?? 0) + 1;

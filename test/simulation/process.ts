@@ -12,6 +12,7 @@ export class SimProcess {
   readonly #random: Random;
   #state: 'running' | 'frozen' | 'dead' = 'running';
   #held: (() => void)[] = [];
+  #isThawing = false;
 
   /** @param rate - How fast its clock runs against the world's. */
   constructor(name: string, world: ManualClock, rate: number, random: Random) {
@@ -37,9 +38,19 @@ export class SimProcess {
 
   /** Goes on as if nothing had happened. */
   thaw(): void {
-    if (this.#state !== 'frozen') return;
-    this.#state = 'running';
-    for (const callback of this.#held.splice(0)) callback();
+    if (this.#state !== 'frozen' || this.#isThawing) return;
+    this.#isThawing = true;
+    void this.#runHeld();
+  }
+
+  /** One thing after the other, each with the work it starts, as an event loop does after a stall. */
+  async #runHeld(): Promise<void> {
+    for (let next = this.#held.shift(); next; next = this.#held.shift()) {
+      next();
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+    this.#isThawing = false;
+    if (this.#state === 'frozen') this.#state = 'running';
   }
 
   kill(): void {
