@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import { integerOptions, rejectUnknownOptions } from '@shardline/shared';
 
+import type { PutRecord } from './options.js';
 import type { UndeliverableRecord } from './pending-record.js';
 import type { Producer } from './producer.js';
 
@@ -19,6 +20,11 @@ interface Kept {
   readonly partitionKey: string;
   readonly explicitHashKey: string | undefined;
   readonly data: Buffer;
+}
+
+interface Rejected {
+  readonly record: Kept;
+  readonly reason: unknown;
 }
 
 const RULES = {
@@ -40,6 +46,8 @@ export class DiskSpill {
   readonly #maxBytes: number;
   #bytes: number;
   #dropped = 0;
+  /** Why each record failed that was taken while a replay is under way. */
+  #takenWhileReplaying: Error[] | undefined;
 
   /** @throws ShardlineError `INVALID_OPTION`; the system's error if the folder cannot be made. */
   constructor(options: DiskSpillOptions) {
@@ -60,9 +68,14 @@ export class DiskSpill {
     return this.#dropped;
   }
 
-  /** Keeps records; give it to a producer as `onUndeliverable`. */
+  /**
+   * Keeps records; give it to a producer as `onUndeliverable`.
+   *
+   * @throws The system's error if they cannot be written; they count as dropped then.
+   */
   readonly take = (records: readonly UndeliverableRecord[]): void => {
     const fitting: Buffer[] = [];
+    const errors: Error[] = [];
     let bytes = this.#bytes;
     for (const record of records) {
       const encoded = encode(record);
@@ -72,16 +85,23 @@ export class DiskSpill {
       }
       bytes += encoded.length;
       fitting.push(encoded);
+      errors.push(record.error);
     }
     if (fitting.length === 0) return;
     const file = fs.openSync(this.#path, 'a');
     try {
-      fs.writeSync(file, Buffer.concat(fitting));
+      fs.writeFileSync(file, Buffer.concat(fitting));
       fs.fsyncSync(file);
+    } catch (error) {
+      this.#dropped += fitting.length;
+      // Half a record would hide what is written behind it.
+      fs.ftruncateSync(file, this.#bytes);
+      throw error;
     } finally {
       fs.closeSync(file);
     }
     this.#bytes = bytes;
+    this.#takenWhileReplaying?.push(...errors);
   };
 
   /**
@@ -93,29 +113,28 @@ export class DiskSpill {
    */
   async replay(producer: Producer): Promise<number> {
     const { records } = this.#read();
+    const taken: Error[] = [];
+    this.#takenWhileReplaying = taken;
     let stored = 0;
-    let failure: unknown;
-    while (stored < records.length && failure === undefined) {
-      const results = await producer.putMany(
-        records
-          .slice(stored, stored + REPLAY_RECORDS)
-          .map(({ partitionKey, explicitHashKey, data }) => ({
-            partitionKey,
-            data,
-            ...(explicitHashKey !== undefined && { explicitHashKey }),
-          })),
-      );
-      for (const result of results) {
-        if (result.status === 'rejected') {
-          failure = result.reason;
-          break;
-        }
-        stored += 1;
-      }
+    let rejected: Rejected[] = [];
+    while (stored < records.length && rejected.length === 0) {
+      const part = records.slice(stored, stored + REPLAY_RECORDS);
+      const results = await producer.putMany(part.map(toPut));
+      rejected = part.flatMap((record, index) => {
+        const result = results[index];
+        return result?.status === 'rejected' ? [{ record, reason: result.reason }] : [];
+      });
+      const first = results.findIndex(({ status }) => status === 'rejected');
+      stored += first < 0 ? part.length : first;
     }
-    // A record that failed may have been taken again meanwhile, at the end: what is there now counts.
-    this.#replace(this.#read().records.slice(stored));
-    if (failure !== undefined) throw failure as Error;
+    this.#takenWhileReplaying = undefined;
+    const now = this.#read().records;
+    const added = now.slice(records.length).map((record, index) => ({
+      record,
+      reason: taken[index],
+    }));
+    this.#replace([...now.slice(stored, records.length), ...withoutCopies(added, rejected)]);
+    if (rejected[0]) throw rejected[0].reason;
     return stored;
   }
 
@@ -140,7 +159,7 @@ export class DiskSpill {
     const bytes = Buffer.concat(records.map(encode));
     const file = fs.openSync(`${this.#path}.new`, 'w');
     try {
-      fs.writeSync(file, bytes);
+      fs.writeFileSync(file, bytes);
       fs.fsyncSync(file);
     } finally {
       fs.closeSync(file);
@@ -164,6 +183,25 @@ export class DiskSpill {
     }
     return { records, wholeBytes: at };
   }
+}
+
+function toPut({ partitionKey, explicitHashKey, data }: Kept): PutRecord<Buffer> {
+  return { partitionKey, data, ...(explicitHashKey !== undefined && { explicitHashKey }) };
+}
+
+/**
+ * What was added while others were replayed, without those that came back: a producer that hands what
+ * fails to this spill hands over the replayed records too, and they still stand further in front.
+ */
+function withoutCopies(added: readonly Rejected[], rejected: readonly Rejected[]): Kept[] {
+  const left = rejected.map(({ record, reason }) => ({ bytes: encode(record), reason }));
+  return added.flatMap(({ record, reason }) => {
+    const bytes = encode(record);
+    const at = left.findIndex((copy) => copy.reason === reason && copy.bytes.equals(bytes));
+    if (at < 0) return [record];
+    left.splice(at, 1);
+    return [];
+  });
 }
 
 function encode({ partitionKey, explicitHashKey = '', data }: Kept): Buffer {

@@ -220,15 +220,32 @@ export function resolveProducerOptions<Data>(
     isIdempotent: options.idempotent ?? false,
     waitsWhenRefused:
       choiceOption('whenRefused', options.whenRefused, ['fail', 'wait'], 'fail') === 'wait',
-    onUndeliverable: options.onUndeliverable,
+    onUndeliverable: guarded('onUndeliverable', options.onUndeliverable),
     closeOnSigterm: options.closeOnSigterm ?? false,
     trackHotKeys: options.trackHotKeys ?? false,
     isStrict: choiceOption('ordering', options.ordering, ['none', 'strict'], 'none') === 'strict',
     codec: compression === 'none' ? 'stored' : compression,
     serialize: options.serialize ?? ((data) => data as string | Uint8Array),
     partitionKey: options.partitionKey,
-    onOutcome: options.onOutcome,
+    onOutcome: guarded('onOutcome', options.onOutcome),
     clock: options.clock ?? systemClock,
     random: options.random ?? systemRandom,
   };
+}
+
+/** A callback that throws must not keep the records it was told of from being settled. */
+function guarded<Argument>(
+  name: string,
+  callback: ((argument: Argument) => void) | undefined,
+): ((argument: Argument) => void) | undefined {
+  return (
+    callback &&
+    ((argument) => {
+      try {
+        callback(argument);
+      } catch (error) {
+        process.emitWarning(`\`${name}\` threw ${String(error)}`, 'ShardlineWarning');
+      }
+    })
+  );
 }

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { addAbortListener } from 'node:events';
 import { Writable } from 'node:stream';
 
 import {
@@ -102,6 +101,8 @@ export class Producer<Data = string | Uint8Array> {
   readonly #options: ResolvedProducerOptions<Data>;
   readonly #port: KinesisWritePort;
   readonly #budget: ByteBudget;
+  /** Room by count: one unit a record. */
+  readonly #slots: ByteBudget;
   readonly #router: Router;
   readonly #dispatcher: Dispatcher;
   /** Aborts what waits for room when close() begins, and what waits for the service when it ends. */
@@ -117,8 +118,6 @@ export class Producer<Data = string | Uint8Array> {
   #refreshedMs = -Infinity;
   /** Size of the record that offer() refused last. */
   #refusedBytes = 0;
-  #drainWaiters: (() => void)[] = [];
-  #bufferedRecords = 0;
   #received = 0;
   #delivered = 0;
   #failed = 0;
@@ -146,6 +145,7 @@ export class Producer<Data = string | Uint8Array> {
     this.#port =
       port ?? new SdkKinesisWritePort(stream, options, { clock, random, requestTimeoutMs });
     this.#budget = options.budget ?? new ByteBudget(resolved.maxBufferBytes);
+    this.#slots = new ByteBudget(resolved.maxBufferRecords);
     this.#router = new Router(resolved, () => this.#dispatcher.wake());
     this.#dispatcher = new Dispatcher(
       {
@@ -191,8 +191,9 @@ export class Producer<Data = string | Uint8Array> {
     if (this.#tryAdmit(prepared.bytes)) {
       return new Promise((resolve, reject) => this.#add(prepared, resolve, reject, this.#hashKey));
     }
-    await this.#admit(prepared.bytes, signal);
-    return new Promise((resolve, reject) => this.#add(prepared, resolve, reject));
+    return new Promise((resolve, reject) =>
+      this.#admit(prepared.bytes, () => this.#add(prepared, resolve, reject), reject, signal),
+    );
   }
 
   /**
@@ -219,10 +220,16 @@ export class Producer<Data = string | Uint8Array> {
     return true;
   }
 
-  /** Resolves when there is room for the record that {@link offer} refused last. */
+  /** Resolves when there is room for the record that {@link offer} refused last, or on close(). */
   drain(): Promise<void> {
-    if (this.#closed || this.#hasRoom(this.#refusedBytes)) return Promise.resolve();
-    return new Promise((resolve) => this.#drainWaiters.push(resolve));
+    const bytes = this.#refusedBytes;
+    return new Promise((resolve) => {
+      const giveBack = (): void => {
+        resolve();
+        this.#giveBackRoom(1, bytes);
+      };
+      this.#admit(bytes, giveBack, () => resolve());
+    });
   }
 
   /** Stores records; one result a record, in order. */
@@ -292,7 +299,7 @@ export class Producer<Data = string | Uint8Array> {
       userBytes: this.#userBytes,
       ...this.#dispatcher.stats,
       compression: { ...this.#router.compression },
-      bufferedRecords: this.#bufferedRecords,
+      bufferedRecords: this.#received - this.#delivered - this.#failed,
       bufferedBytes: this.#budget.usedBytes,
       requestsInFlight: this.#dispatcher.requestsInFlight,
       openShards: this.#router.map?.shardIds.length ?? 0,
@@ -307,7 +314,6 @@ export class Producer<Data = string | Uint8Array> {
     const error = new ShardlineError('CLOSED', 'the producer was closed');
     this.#closing.abort(error);
     process.off('SIGTERM', this.#onSigterm);
-    this.#releaseDrainWaiters();
     const timedOut = new AbortController();
     await Promise.race([
       this.flush(),
@@ -322,40 +328,49 @@ export class Producer<Data = string | Uint8Array> {
 
   // Admission
 
-  #hasRoom(bytes: number): boolean {
-    return (
-      this.#bufferedRecords < this.#options.maxBufferRecords &&
-      this.#budget.waiting === 0 &&
-      this.#budget.usedBytes + bytes <= this.#budget.capacityBytes
+  #tryAdmit(bytes: number): boolean {
+    if (!this.#slots.tryAcquire(1)) return false;
+    if (this.#budget.tryAcquire(bytes)) return true;
+    this.#slots.release(1);
+    return false;
+  }
+
+  /** Calls back in the moment there is room: a record that is put later must not pass one that waits. */
+  #admit(
+    bytes: number,
+    onAdmitted: () => void,
+    onRefused: (error: Error) => void,
+    signal?: AbortSignal,
+  ): void {
+    const closing = this.#closing.signal;
+    const stop = signal ? AbortSignal.any([signal, closing]) : closing;
+    const releaseSlot = (error: Error): void => {
+      this.#slots.release(1);
+      onRefused(error);
+    };
+    this.#slots.request(
+      1,
+      () => this.#budget.request(bytes, onAdmitted, releaseSlot, stop),
+      onRefused,
+      stop,
     );
   }
 
-  #tryAdmit(bytes: number): boolean {
-    return this.#bufferedRecords < this.#options.maxBufferRecords && this.#budget.tryAcquire(bytes);
-  }
-
-  async #admit(bytes: number, signal: AbortSignal | undefined): Promise<void> {
-    const stop = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
-    await this.#budget.acquire(bytes, stop);
-    while (this.#bufferedRecords >= this.#options.maxBufferRecords && !stop.aborted) {
-      await new Promise<void>((resolve) => {
-        const listener = addAbortListener(stop, () => resolve());
-        this.#drainWaiters.push(() => {
-          listener[Symbol.dispose]();
-          resolve();
-        });
-      });
-    }
-    if (!stop.aborted) return;
+  #giveBackRoom(records: number, bytes: number): void {
+    this.#slots.release(records);
     this.#budget.release(bytes);
-    throw stop.reason;
   }
 
   /** Resolves once the record is admitted, not once it is stored. */
   async #writeOne(record: PutRecord<Data>, onFailure: (error: Error) => void): Promise<void> {
     const prepared = this.#prepare(record);
-    if (!this.#tryAdmit(prepared.bytes)) await this.#admit(prepared.bytes, undefined);
-    this.#add(prepared, () => {}, onFailure);
+    await new Promise<void>((resolve, reject) => {
+      const add = (): void => {
+        this.#add(prepared, () => {}, onFailure);
+        resolve();
+      };
+      this.#admit(prepared.bytes, add, reject);
+    });
   }
 
   #prepare(record: PutRecord<Data>): PreparedRecord {
@@ -382,7 +397,8 @@ export class Producer<Data = string | Uint8Array> {
       parseHashKey(explicitHashKey, this.#hashKey);
     }
     const bytes = data.length + partitionKeyBytes;
-    checkSize(bytes, this.#router.map ? this.#router.maxRecordBytes : LARGEST_RECORD_BYTES);
+    const largestBytes = this.#router.map ? this.#router.maxRecordBytes : LARGEST_RECORD_BYTES;
+    checkSize(bytes, Math.min(largestBytes, this.#budget.capacityBytes));
     return { partitionKey, partitionKeyBytes, explicitHashKey, data, bytes };
   }
 
@@ -409,7 +425,6 @@ export class Producer<Data = string | Uint8Array> {
     };
     if (hashKey) this.#hotKeys?.add(hashKey);
     this.#group.outstanding += 1;
-    this.#bufferedRecords += 1;
     this.#received += 1;
     const { map } = this.#router;
     if (!map) {
@@ -453,29 +468,29 @@ export class Producer<Data = string | Uint8Array> {
       this.#onLoadFailed(error);
       return;
     }
-    for (const { record, data } of this.#arrivals.splice(0)) {
+    for (const arrival of this.#arrivals.splice(0)) {
+      const { record, data } = arrival;
       try {
         checkSize(record.bytes, this.#router.maxRecordBytes);
       } catch (error) {
-        this.#onFailed([record], new PutError(error as ShardlineError, []));
+        this.#rejectArrivals([arrival], error);
         continue;
       }
       this.#router.add(record, data, clock.monotonicMs());
     }
   }
 
-  /** Without any map nothing can be sent: gives up what waits, or tries again for as long as that may. */
+  /** Without any map nothing can be sent: gives up what waits, or what has waited for as long as it may. */
   #onLoadFailed(error: unknown): void {
     const { clock, waitsWhenRefused } = this.#options;
     if (this.#router.map) return;
-    if (!waitsWhenRefused || this.#stopping.signal.aborted) {
-      this.#rejectArrivals(this.#arrivals.splice(0), error);
-      return;
-    }
+    const givesUpAll = !waitsWhenRefused || this.#stopping.signal.aborted;
     const nowMs = clock.monotonicMs();
-    const expired = this.#arrivals.filter(({ record }) => record.expiresMs <= nowMs);
-    this.#arrivals = this.#arrivals.filter(({ record }) => record.expiresMs > nowMs);
-    this.#rejectArrivals(expired, error);
+    const arrivals = this.#arrivals.splice(0);
+    const isOver = ({ record }: Arrival): boolean => givesUpAll || record.expiresMs <= nowMs;
+    this.#arrivals = arrivals.filter((arrival) => !isOver(arrival));
+    this.#rejectArrivals(arrivals.filter(isOver), error);
+    // Also for records that came in just now, into the room of those that were given up.
     if (this.#arrivals.length === 0) return;
     sleep(clock, REFRESH_PAUSE_MS, this.#stopping.signal).then(
       () => void this.#refresh('start'),
@@ -544,9 +559,7 @@ export class Producer<Data = string | Uint8Array> {
       group.outstanding -= 1;
       if (group.outstanding === 0) for (const waiter of group.waiters.splice(0)) waiter();
     }
-    this.#bufferedRecords -= records.length;
-    this.#budget.release(released);
-    if (this.#hasRoom(this.#refusedBytes)) this.#releaseDrainWaiters();
+    this.#giveBackRoom(records.length, released);
   }
 
   /** Hands over what could not be delivered, if anybody wants it: its data are taken out only then. */
@@ -586,10 +599,6 @@ export class Producer<Data = string | Uint8Array> {
     if (!this.#options.isIdempotent) return undefined;
     this.#nextOrigin += 1;
     return `${this.#producerId}:${this.#nextOrigin}`;
-  }
-
-  #releaseDrainWaiters(): void {
-    for (const waiter of this.#drainWaiters.splice(0)) waiter();
   }
 }
 

@@ -295,6 +295,20 @@ describe('a stream that is down for an hour', () => {
 });
 
 describe('producers that share', () => {
+  it('wake one another when there is room', async () => {
+    const budget = new ByteBudget(2_000);
+    const { clock, producer: a } = setup({ budget, onOutcome: () => {} });
+    const b = new Producer(
+      { streamName: 'orders', clock, budget, onOutcome: () => {} },
+      new FakePort(clock, 1),
+    );
+    const record = { partitionKey: 'k', data: Buffer.alloc(1_500) };
+    expect([a.offer(record), b.offer(record)]).toEqual([true, false]);
+    await finish(clock, b.drain());
+    expect(b.offer(record)).toBe(true);
+    await finish(clock, Promise.all([a.close(), b.close()]));
+  });
+
   it('keep to one byte budget together', async () => {
     const budget = new ByteBudget(2_000);
     const clock = new ManualClock();
@@ -442,6 +456,22 @@ describe('DiskSpill', () => {
     expect([...port.stored.values()].flat()).toEqual(
       expect.arrayContaining(['key of a=a', 'key of b=b', 'key of c=c']),
     );
+  });
+
+  it('keeps a record once when its own producer fails to replay it', async () => {
+    const spill = new DiskSpill({ folder: folder() });
+    spill.take([record('a'), record('b'), record('c')]);
+    const { bytes } = spill;
+    const { clock, port, producer } = setup({ recordTtlMs: 300, onUndeliverable: spill.take }, 1);
+    port.answer = () => 'InternalFailure';
+    const replay = spill.replay(producer);
+    const other = producer.put({ partitionKey: 'k', data: 'a' }).catch(() => {});
+    await expect(finish(clock, replay)).rejects.toMatchObject({ code: 'RECORD_EXPIRED' });
+    await other;
+    expect(spill.bytes).toBeGreaterThan(bytes);
+    port.answer = () => undefined;
+    expect(await finish(clock, spill.replay(producer))).toBe(4);
+    expect(port.stored.get('shard-0')).toEqual(['key of a=a', 'key of b=b', 'key of c=c', 'k=a']);
   });
 
   it('loses no whole record to a crash at any byte of a write', () => {

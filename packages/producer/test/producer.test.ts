@@ -168,6 +168,42 @@ describe('Producer', () => {
     expect(port.readableByKey().get('k')).toEqual(['one', 'two']);
   });
 
+  it('settles every record though a callback throws', async () => {
+    const warnings: string[] = [];
+    const warn = (warning: Error): void => void warnings.push(warning.message);
+    process.on('warning', warn);
+    const fail = (): never => {
+      throw new Error('mine');
+    };
+    const { clock, port, producer } = setup({ onOutcome: fail, onUndeliverable: fail });
+    port.answer = () => 'ValidationException';
+    producer.offer({ partitionKey: 'a', data: '1' });
+    const put = producer.put({ partitionKey: 'b', data: '2' });
+    await expect(finish(clock, put)).rejects.toMatchObject({ name: 'PutError' });
+    await finish(clock, producer.close());
+    expect(producer.stats()).toMatchObject({ bufferedRecords: 0, userRecordsFailed: 2 });
+    await new Promise(setImmediate);
+    process.off('warning', warn);
+    expect(warnings).toEqual(
+      expect.arrayContaining([
+        '`onUndeliverable` threw Error: mine',
+        '`onOutcome` threw Error: mine',
+      ]),
+    );
+  });
+
+  it('hands over records that turn out too large for the stream', async () => {
+    const given: string[] = [];
+    const { clock, port, producer } = setup({
+      maxBufferBytes: 4_000_000,
+      onUndeliverable: (records) => given.push(...records.map(({ partitionKey }) => partitionKey)),
+    });
+    port.maxRecordBytes = 1_000;
+    const put = producer.put({ partitionKey: 'k', data: Buffer.alloc(2_000) });
+    await expect(finish(clock, put)).rejects.toMatchObject({ code: 'RECORD_TOO_LARGE' });
+    expect(given).toEqual(['k']);
+  });
+
   describe('when the service refuses', () => {
     it('sends only the refused entries again, later, until they are stored', async () => {
       const { clock, port, producer } = setup({}, 4);
@@ -518,6 +554,47 @@ describe('Producer', () => {
       await settle();
       expect(producer.stats().bufferedRecords).toBe(2);
       await finish(clock, Promise.all(puts));
+    });
+
+    it('lets nobody pass a put that waits', async () => {
+      const data = (name: string, bytes: number): string => name.padEnd(bytes);
+      let offered = false;
+      const { clock, port, producer } = setup(
+        {
+          maxBufferBytes: 1_024,
+          ordering: 'strict',
+          // In the moment in which the put has got its room and has not come to use it.
+          onOutcome: () => {
+            offered ||= producer.offer({ partitionKey: 'k', data: data('3', 400) });
+          },
+        },
+        1,
+      );
+      producer.offer({ partitionKey: 'k', data: data('1', 900) });
+      await finish(clock, producer.put({ partitionKey: 'k', data: data('2', 400) }));
+      await finish(clock, producer.close());
+      const stored = port.readableByKey().get('k');
+      expect(stored?.map((each) => each.trim())).toEqual(['1', '2', '3']);
+    });
+
+    it('refuses a record that no buffer can hold, in place of waiting for ever', () => {
+      const { producer } = setup({ maxBufferBytes: 1_024, onOutcome: () => {} });
+      expect(() => producer.offer({ partitionKey: 'k', data: Buffer.alloc(1_024) })).toThrow(
+        expect.objectContaining({ code: 'RECORD_TOO_LARGE', value: 1_025, limit: 1_024 }),
+      );
+    });
+
+    it('asks for the shards again for what came in as others were given up', async () => {
+      const { clock, port, producer } = setup({ maxBufferRecords: 1 }, 1);
+      const describeShards = port.describe.bind(port);
+      port.describe = () => {
+        port.describe = describeShards;
+        return Promise.reject(new Error('not now'));
+      };
+      const first = producer.put({ partitionKey: 'k', data: '1' });
+      const second = producer.put({ partitionKey: 'k', data: '2' });
+      await expect(first).rejects.toMatchObject({ code: 'SERVICE_UNAVAILABLE' });
+      await expect(finish(clock, second)).resolves.toMatchObject({ shardId: 'shard-0' });
     });
 
     it('lets a waiting put be aborted', async () => {

@@ -50,9 +50,22 @@ export class ByteBudget {
    * @throws ShardlineError `RECORD_TOO_LARGE` at once if they never can; `signal.reason` on abort.
    */
   acquire(bytes: number, signal?: AbortSignal): Promise<void> {
-    if (signal?.aborted) return Promise.reject(signal.reason as Error);
+    return new Promise((resolve, reject) => this.request(bytes, resolve, reject, signal));
+  }
+
+  /**
+   * {@link acquire} that calls back in the moment the bytes are taken, so that nobody can get in
+   * between the taking and what it was for.
+   */
+  request(
+    bytes: number,
+    onAdmitted: () => void,
+    onRefused: (error: Error) => void,
+    signal?: AbortSignal,
+  ): void {
+    if (signal?.aborted) return onRefused(signal.reason as Error);
     if (bytes > this.capacityBytes) {
-      return Promise.reject(
+      return onRefused(
         new ShardlineError(
           'RECORD_TOO_LARGE',
           `${bytes} bytes can never fit a buffer of ${this.capacityBytes} bytes`,
@@ -60,24 +73,22 @@ export class ByteBudget {
         ),
       );
     }
-    if (this.tryAcquire(bytes)) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      const waiter: Waiter = {
-        bytes,
-        admit: () => {
-          listener?.[Symbol.dispose]();
-          resolve();
-        },
-      };
-      this.#waiters.add(waiter);
-      const listener =
-        signal &&
-        addAbortListener(signal, () => {
-          this.#waiters.delete(waiter);
-          reject(signal.reason);
-          this.#admitWaiters();
-        });
-    });
+    if (this.tryAcquire(bytes)) return onAdmitted();
+    const waiter: Waiter = {
+      bytes,
+      admit: () => {
+        listener?.[Symbol.dispose]();
+        onAdmitted();
+      },
+    };
+    this.#waiters.add(waiter);
+    const listener =
+      signal &&
+      addAbortListener(signal, () => {
+        this.#waiters.delete(waiter);
+        onRefused(signal.reason as Error);
+        this.#admitWaiters();
+      });
   }
 
   /** Gives bytes back and admits who now fits. */
