@@ -14,6 +14,7 @@ import {
   sleep,
 } from '@shardline/shared';
 
+import { Admission } from './admission.js';
 import { Dispatcher } from './dispatcher.js';
 import type { Entry } from './entry.js';
 import { type HotKey, HotKeys } from './hot-keys.js';
@@ -100,9 +101,7 @@ const REFRESH_PAUSE_MS = 1_000;
 export class Producer<Data = string | Uint8Array> {
   readonly #options: ResolvedProducerOptions<Data>;
   readonly #port: KinesisWritePort;
-  readonly #budget: ByteBudget;
-  /** Room by count: one unit a record. */
-  readonly #slots: ByteBudget;
+  readonly #admission: Admission;
   readonly #router: Router;
   readonly #dispatcher: Dispatcher;
   /** Aborts what waits for room when close() begins, and what waits for the service when it ends. */
@@ -144,8 +143,11 @@ export class Producer<Data = string | Uint8Array> {
     const { waitsWhenRefused } = resolved;
     this.#port =
       port ?? new SdkKinesisWritePort(stream, options, { clock, random, requestTimeoutMs });
-    this.#budget = options.budget ?? new ByteBudget(resolved.maxBufferBytes);
-    this.#slots = new ByteBudget(resolved.maxBufferRecords);
+    this.#admission = new Admission(
+      resolved.maxBufferRecords,
+      options.budget ?? new ByteBudget(resolved.maxBufferBytes),
+      this.#closing.signal,
+    );
     this.#router = new Router(resolved, () => this.#dispatcher.wake());
     this.#dispatcher = new Dispatcher(
       {
@@ -188,11 +190,16 @@ export class Producer<Data = string | Uint8Array> {
     signal?.throwIfAborted();
     const prepared = this.#prepare(record);
     // No await where there is room: a put before close() is part of its flush.
-    if (this.#tryAdmit(prepared.bytes)) {
+    if (this.#admission.tryEnter(prepared.bytes)) {
       return new Promise((resolve, reject) => this.#add(prepared, resolve, reject, this.#hashKey));
     }
     return new Promise((resolve, reject) =>
-      this.#admit(prepared.bytes, () => this.#add(prepared, resolve, reject), reject, signal),
+      this.#admission.enter(
+        prepared.bytes,
+        () => this.#add(prepared, resolve, reject),
+        reject,
+        signal,
+      ),
     );
   }
 
@@ -212,7 +219,7 @@ export class Producer<Data = string | Uint8Array> {
       );
     }
     const prepared = this.#prepare(record);
-    if (!this.#tryAdmit(prepared.bytes)) {
+    if (!this.#admission.tryEnter(prepared.bytes)) {
       this.#refusedBytes = prepared.bytes;
       return false;
     }
@@ -226,9 +233,9 @@ export class Producer<Data = string | Uint8Array> {
     return new Promise((resolve) => {
       const giveBack = (): void => {
         resolve();
-        this.#giveBackRoom(1, bytes);
+        this.#admission.leave(1, bytes);
       };
-      this.#admit(bytes, giveBack, () => resolve());
+      this.#admission.enter(bytes, giveBack, () => resolve());
     });
   }
 
@@ -300,7 +307,7 @@ export class Producer<Data = string | Uint8Array> {
       ...this.#dispatcher.stats,
       compression: { ...this.#router.compression },
       bufferedRecords: this.#received - this.#delivered - this.#failed,
-      bufferedBytes: this.#budget.usedBytes,
+      bufferedBytes: this.#admission.usedBytes,
       requestsInFlight: this.#dispatcher.requestsInFlight,
       openShards: this.#router.map?.shardIds.length ?? 0,
       errorsByCode: Object.fromEntries(this.#dispatcher.errorsByCode),
@@ -326,41 +333,6 @@ export class Producer<Data = string | Uint8Array> {
     this.#port.close();
   }
 
-  // Admission
-
-  #tryAdmit(bytes: number): boolean {
-    if (!this.#slots.tryAcquire(1)) return false;
-    if (this.#budget.tryAcquire(bytes)) return true;
-    this.#slots.release(1);
-    return false;
-  }
-
-  /** Calls back in the moment there is room: a record that is put later must not pass one that waits. */
-  #admit(
-    bytes: number,
-    onAdmitted: () => void,
-    onRefused: (error: Error) => void,
-    signal?: AbortSignal,
-  ): void {
-    const closing = this.#closing.signal;
-    const stop = signal ? AbortSignal.any([signal, closing]) : closing;
-    const releaseSlot = (error: Error): void => {
-      this.#slots.release(1);
-      onRefused(error);
-    };
-    this.#slots.request(
-      1,
-      () => this.#budget.request(bytes, onAdmitted, releaseSlot, stop),
-      onRefused,
-      stop,
-    );
-  }
-
-  #giveBackRoom(records: number, bytes: number): void {
-    this.#slots.release(records);
-    this.#budget.release(bytes);
-  }
-
   /** Resolves once the record is admitted, not once it is stored. */
   async #writeOne(record: PutRecord<Data>, onFailure: (error: Error) => void): Promise<void> {
     const prepared = this.#prepare(record);
@@ -369,7 +341,7 @@ export class Producer<Data = string | Uint8Array> {
         this.#add(prepared, () => {}, onFailure);
         resolve();
       };
-      this.#admit(prepared.bytes, add, reject);
+      this.#admission.enter(prepared.bytes, add, reject);
     });
   }
 
@@ -398,7 +370,7 @@ export class Producer<Data = string | Uint8Array> {
     }
     const bytes = data.length + partitionKeyBytes;
     const largestBytes = this.#router.map ? this.#router.maxRecordBytes : LARGEST_RECORD_BYTES;
-    checkSize(bytes, Math.min(largestBytes, this.#budget.capacityBytes));
+    checkSize(bytes, Math.min(largestBytes, this.#admission.capacityBytes));
     return { partitionKey, partitionKeyBytes, explicitHashKey, data, bytes };
   }
 
@@ -559,7 +531,7 @@ export class Producer<Data = string | Uint8Array> {
       group.outstanding -= 1;
       if (group.outstanding === 0) for (const waiter of group.waiters.splice(0)) waiter();
     }
-    this.#giveBackRoom(records.length, released);
+    this.#admission.leave(records.length, released);
   }
 
   /** Hands over what could not be delivered, if anybody wants it: its data are taken out only then. */
