@@ -87,6 +87,16 @@ describe.each(['polling', 'fanOut'] as const)(
     /** Workers whose calls to DynamoDB reach nothing any more, as if their process had died. */
     const frozen = new Set<string>();
 
+    /** Splits one of the first four shards in the middle. */
+    const split = (shardId: string): Promise<unknown> =>
+      client.send(
+        new SplitShardCommand({
+          StreamName: 'orders',
+          ShardToSplit: shardId,
+          NewStartingHashKey: (BigInt(shardId.slice(-1)) * 2n ** 126n + 2n ** 125n).toString(),
+        }),
+      );
+
     const start = async (
       workerId: string,
       options: Partial<ConsumerOptions> = {},
@@ -172,16 +182,20 @@ describe.each(['polling', 'fanOut'] as const)(
       );
     });
 
-    it('goes on where it stopped, inside an aggregate too', async () => {
+    it.each([
+      ['goes on where it stopped, inside an aggregate too', false],
+      ['goes on where it stopped while the last records of an ended shard were handled', true],
+    ])('%s', async (_, isSplit) => {
       const encoder = new AggregateEncoder();
       for (let index = 0; index < 10; index += 1)
         encoder.add('key-0', 5, undefined, Buffer.from(String(index)));
-      await client.send(
+      const { Records: results } = await client.send(
         new PutRecordsCommand({
           StreamName: 'orders',
           Records: [{ PartitionKey: 'key-0', Data: encoder.finish() }],
         }),
       );
+      const shardId = results?.[0]?.ShardId ?? '';
       let release: () => void = () => {};
       const blocked = new Promise<void>((resolve) => (release = resolve));
       const first = await start('a', {
@@ -200,7 +214,17 @@ describe.each(['polling', 'fanOut'] as const)(
         },
       });
       await until(() => seen.length === 6, 'six are handled');
+      if (isSplit) {
+        await split(shardId);
+        const state = (): string | undefined =>
+          first.status().shards.find((shard) => shard.shardId === shardId)?.state;
+        await until(() => state() === 'ending', 'the end is read');
+      }
       await first.close();
+      const store = dyingStore('anyone');
+      // Given away, not left to expire.
+      expect((await store.get(shardId))?.leaseOwner).toBeUndefined();
+      store.close();
       release();
       await start('b');
       await until(() => seen.length === 10, 'the others are handled');
@@ -261,13 +285,7 @@ describe.each(['polling', 'fanOut'] as const)(
     it('reads the parents of a split and a merge to their end before the children', async () => {
       const a = await start('a');
       await put(0, 40);
-      await client.send(
-        new SplitShardCommand({
-          StreamName: 'orders',
-          ShardToSplit: 'shardId-000000000000',
-          NewStartingHashKey: (2n ** 125n).toString(),
-        }),
-      );
+      await split('shardId-000000000000');
       await client.send(
         new MergeShardsCommand({
           StreamName: 'orders',

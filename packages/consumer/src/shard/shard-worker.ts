@@ -368,7 +368,8 @@ export class ShardWorker {
   async #endShard(children: readonly ChildShard[]): Promise<void> {
     const { store } = this.#options;
     this.#enter('ending', 'the last records are being handled');
-    await Promise.race([this.#lanes.idle(), aborted(this.#handling.signal)]);
+    // A drain may come now, too: then they have as long as any others.
+    await Promise.race([this.#lanes.idle(), aborted(this.#reading.signal)]);
     if (this.#watermark.openCount > 0) {
       await this.#giveAway();
       return;
