@@ -367,8 +367,8 @@ export class ShardWorker {
   /** The end of a shard that was read to its end. Its children exist before it is finished. */
   async #endShard(children: readonly ChildShard[]): Promise<void> {
     const { store } = this.#options;
-    this.#enter('ending', 'the last records are being handled');
     // A drain may come now, too: then they have as long as any others.
+    this.#enter('ending', 'the last records are being handled');
     await Promise.race([this.#lanes.idle(), aborted(this.#reading.signal)]);
     if (this.#watermark.openCount > 0) {
       await this.#giveAway();
