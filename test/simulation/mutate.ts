@@ -13,6 +13,7 @@ interface Mutant {
 }
 
 const SHARD_WORKER = 'shard/shard-worker.ts';
+const PROCESSOR = 'processing/shard-processor.ts';
 const HELD_LEASE = 'lease/held-lease.ts';
 const STORE = 'lease/memory-lease-store.ts';
 const SEEDS = '60';
@@ -39,9 +40,9 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a checkpoint may go back',
     file: HELD_LEASE,
-    find: 'if (comparePositions(position, this.#lease.checkpoint) <= 0) return;',
+    find: 'if (comparePositions(progress.checkpoint, this.#lease.checkpoint) < 0) return;',
     replace:
-      'if (position.sequenceNumber.endsWith("13")) position = { sequenceNumber: "1", subSequenceNumber: 0 };',
+      'if (progress.checkpoint.sequenceNumber.endsWith("13")) progress = { ...progress, checkpoint: { sequenceNumber: "1", subSequenceNumber: 0 } };',
   },
   {
     what: 'a lease is taken without looking at its counter',
@@ -52,17 +53,16 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     what: 'a record counts as done before its handler has finished',
-    file: SHARD_WORKER,
-    find: 'const ticket = this.#watermark.begin({ sequenceNumber, subSequenceNumber });',
-    replace:
-      'const ticket = this.#watermark.begin({ sequenceNumber, subSequenceNumber }); this.#watermark.finish(ticket);',
+    file: PROCESSOR,
+    find: 'const ticket = this.#watermark.begin(position);',
+    replace: 'const ticket = this.#watermark.begin(position); this.#watermark.finish(ticket);',
   },
   {
     what: 'a failing handler is not called again',
-    file: SHARD_WORKER,
-    find: 'await deadLetter(records, error, context);',
-    replace: 'await deadLetter?.(records, error, context);',
-    also: { find: /if \(!deadLetter \|\|[^]*?throw error;\n/, replace: '' },
+    file: PROCESSOR,
+    find: "if (verdict.kind === 'retry' || !deadLetter || this.#signal.aborted) return undefined;",
+    replace: 'if (this.#signal.aborted) return undefined;',
+    also: { find: /await deadLetter\(\n\s+part\.map/, replace: 'await deadLetter?.(part.map' },
   },
   {
     what: 'children start before their parents are finished',
@@ -79,24 +79,21 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'the shard is given away while handlers run',
     file: SHARD_WORKER,
-    find: 'await Promise.race([this.#lanes.idle(), aborted(this.#held.signal)]);',
+    find: 'await Promise.race([this.handlersDone(), aborted(this.#held.signal)]);',
     replace: '',
   },
   {
     what: 'no position is stored when the shard is given away',
     file: SHARD_WORKER,
-    find: '    await this.#storePosition();\n    await this.#held.release();',
-    replace: '    await this.#held.release();',
+    find: 'await this.#held.checkpoint(this.#processor.progress);\n    }',
+    replace: '}',
   },
   {
     what: 'the shard ends before its last records are handled',
     file: SHARD_WORKER,
-    find: 'if (this.#watermark.openCount > 0) {\n      await this.#giveAway();\n      return;\n    }',
-    replace: '',
-    also: {
-      find: /the last records are being handled'\);\n.*\n/,
-      replace: "the last records are being handled');\n",
-    },
+    find: 'await Promise.race([this.#processor.idle(), aborted(turn)]);\n      if (this.#seekTarget',
+    replace: 'if (this.#seekTarget',
+    also: { find: /this\.#processor\.openCount > 0 \|\| /, replace: '' },
   },
   {
     what: 'a lease that expired is never taken',

@@ -1,6 +1,6 @@
 import type { Lease, LeaseStore } from '@shardline/consumer';
 import type { KinesisEngine } from '@shardline/local';
-import { parseHashRange, type Random } from '@shardline/shared';
+import { isSentinel, parseHashRange, type Random } from '@shardline/shared';
 
 import type { StartingPoint } from '../../packages/consumer/src/fetch/fetcher.js';
 import type {
@@ -48,7 +48,9 @@ export function storeOf(
     requestHandOver: (lease, next) => call(() => table.requestHandOver(lease, next)),
     completeHandOver: (lease, worker) => call(() => table.completeHandOver(lease, worker)),
     release: (lease, worker) => call(() => table.release(lease, worker)),
-    checkpoint: (lease, worker, position) => call(() => table.checkpoint(lease, worker, position)),
+    checkpoint: (lease, worker, progress) => call(() => table.checkpoint(lease, worker, progress)),
+    requestSeek: (key, target) => call(() => table.requestSeek(key, target)),
+    seek: (lease, worker, progress) => call(() => table.seek(lease, worker, progress)),
     setChildren: (key, children) => call(() => table.setChildren(key, children)),
     delete: (key) => call(() => table.delete(key)),
     close: () => {},
@@ -105,14 +107,18 @@ export function readPortOf(
           startingSequenceNumber: shard.SequenceNumberRange.StartingSequenceNumber,
         }));
       }),
-    getIterator: (shardId: string, { position }: StartingPoint) =>
-      position.sequenceNumber === 'TRIM_HORIZON'
-        ? iterator(shardId, 'TRIM_HORIZON', {})
-        : iterator(shardId, 'AT_SEQUENCE_NUMBER', {
-            StartingSequenceNumber: position.sequenceNumber,
-          }),
-    getIteratorAfter: (shardId, sequenceNumber) =>
-      iterator(shardId, 'AFTER_SEQUENCE_NUMBER', { StartingSequenceNumber: sequenceNumber }),
+    getIterator: async (shardId, { position, timestampMs, isAfter }: StartingPoint) => {
+      const { sequenceNumber } = position;
+      const notBeforeMs = process.serviceTimeMs;
+      const opened = await (isSentinel(sequenceNumber)
+        ? iterator(shardId, sequenceNumber, {
+            ...(timestampMs !== undefined && { Timestamp: new Date(timestampMs) }),
+          })
+        : iterator(shardId, isAfter ? 'AFTER_SEQUENCE_NUMBER' : 'AT_SEQUENCE_NUMBER', {
+            StartingSequenceNumber: sequenceNumber,
+          }));
+      return { iterator: opened, notBeforeMs };
+    },
     getRecords: (shardIterator) =>
       call((): ReadPage => {
         const answer = engine.execute('GetRecords', { ShardIterator: shardIterator });
@@ -132,6 +138,7 @@ export function readPortOf(
       }),
     subscribe: () => Promise.reject(new Error('polling only')),
     consumerArn: () => Promise.reject(new Error('polling only')),
+    removeConsumer: () => Promise.reject(new Error('polling only')),
     close: () => {},
   };
 }

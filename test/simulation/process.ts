@@ -32,6 +32,11 @@ export class SimProcess {
     return this.#state === 'dead';
   }
 
+  /** What a service's clock says. */
+  get serviceTimeMs(): number {
+    return this.#world.now();
+  }
+
   freeze(): void {
     if (this.#state === 'running') this.#state = 'frozen';
   }

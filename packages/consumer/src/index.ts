@@ -4,10 +4,39 @@ export {
   DynamoDbLeaseStore,
   type DynamoDbLeaseStoreOptions,
 } from './lease/dynamodb-lease-store.js';
-export type { Lease } from './lease/lease.js';
 export type { LeaseStore, Renewal } from './lease/lease-store.js';
 export { MemoryLeaseStore } from './lease/memory-lease-store.js';
-export type { DeadLetter, HandlerContext, RecordHandler } from './processing/handler.js';
+export {
+  createLambdaHandler,
+  type LambdaContext,
+  type LambdaHandlerOptions,
+  type LambdaKinesisEvent,
+  type LambdaKinesisResponse,
+} from './lambda.js';
+export type { Lease, PendingCheckpoint, Progress, SeekTarget } from './lease/lease.js';
+export {
+  type DeadLetterLine,
+  type DeadLetterProducer,
+  deadLetterToFile,
+  deadLetterToS3,
+  deadLetterToSqs,
+  deadLetterToStream,
+  type S3Writer,
+  type SqsSender,
+} from './processing/dead-letters.js';
+export type {
+  DeadLetter,
+  HandlerContext,
+  PartialBatch,
+  PreparedCheckpoint,
+  RecordHandler,
+  ShardHooks,
+  StartedShard,
+} from './processing/handler.js';
+export type { ReadUntil } from './processing/read-bound.js';
+export type { Delivery } from './processing/record-queue.js';
+export type { WindowCall } from './processing/tumbling-window.js';
+export type { SeekMove, SeekTo } from './shard/seek.js';
 export type { InitialPosition } from './shard/shard-sync.js';
 export type { ShardState, ShardStatus } from './shard/shard-worker.js';
 export type { LeaseStatus } from './shard/supervisor.js';

@@ -17,14 +17,21 @@ import {
   systemClock,
   systemRandom,
   textOption,
+  type UserRecord,
 } from '@shardline/shared';
 
 import type { LeaseStore } from './lease/lease-store.js';
 import type { DeadLetter, RecordHandler } from './processing/handler.js';
+import type { ReadUntil } from './processing/read-bound.js';
 import type { InitialPosition } from './shard/shard-sync.js';
 
-/** How a {@link Consumer} behaves. A stream, an application name and a handler are needed. */
-export interface ConsumerOptions {
+/**
+ * How a {@link Consumer} behaves. A stream and an application name are needed, and a handler unless the
+ * records are read by `for await`.
+ *
+ * `Item` is what `deserialize` makes of a record.
+ */
+export interface ConsumerOptions<Item = UserRecord> {
   /** 1 to 128 characters of `a-z A-Z 0-9 _ . -`. */
   readonly streamName?: string;
   /** In place of `streamName`, for streams of other accounts. */
@@ -32,7 +39,17 @@ export interface ConsumerOptions {
   /** Workers of one name share the stream; also the default name of the lease table and the fan-out consumer. */
   readonly applicationName: string;
   /** Gets records of one shard, in the stream's order for each partition key. */
-  readonly handler: RecordHandler;
+  readonly handler?: RecordHandler<Item>;
+  /**
+   * What a handler gets in place of the record, such as the object in its data. What it throws counts as
+   * a failure of the handler.
+   */
+  readonly deserialize?: (record: UserRecord) => Item | Promise<Item>;
+  /**
+   * False passes a user record over, inside an aggregate too; it counts as handled. If it throws, the
+   * shard is read again from there, later and later, and its status says so.
+   */
+  readonly filter?: (record: UserRecord) => boolean;
   /** Differs from worker to worker. @defaultValue the host's name and a random part */
   readonly workerId?: string;
   /** Created if it does not exist. 3 to 255 characters of `a-z A-Z 0-9 _ . -`. @defaultValue `applicationName` */
@@ -41,8 +58,33 @@ export interface ConsumerOptions {
   readonly leaseStore?: LeaseStore;
   /** Where an application begins that has no position yet. @defaultValue `'LATEST'` */
   readonly initialPosition?: InitialPosition;
-  /** How shards are read. @defaultValue `'polling'` */
-  readonly retrieval?: 'polling' | 'fanOut';
+  /** Ends the read there; `finished()` resolves then. @defaultValue reads until it is closed */
+  readonly until?: ReadUntil;
+  /**
+   * How shards are read: by polling, by enhanced fan-out, or by whichever the traffic of a shard
+   * justifies, changing over while it runs.
+   *
+   * @defaultValue `'polling'`
+   */
+  readonly retrieval?: 'polling' | 'fanOut' | 'auto';
+  /**
+   * With `retrieval: 'auto'`, the traffic of a shard from which on it is read by fan-out; below a quarter
+   * of it polling returns.
+   *
+   * Unit: bytes a second. Range: 1 to 2 097 152.
+   *
+   * @defaultValue 262 144
+   */
+  readonly fanOutBytesPerSecond?: number;
+  /**
+   * How much of each shard's polling rate (5 calls and 2 MiB a second) this process may use; the rest is
+   * left to other applications.
+   *
+   * Unit: percent. Range: 1 to 100.
+   *
+   * @defaultValue 100
+   */
+  readonly pollingSharePercent?: number;
   /** Name of the fan-out consumer; registered if it is not. @defaultValue `applicationName` */
   readonly fanOutConsumerName?: string;
   /** ARN of a fan-out consumer that is registered, in place of its name. */
@@ -56,8 +98,16 @@ export interface ConsumerOptions {
    * @defaultValue 1
    */
   readonly concurrency?: number;
-  /** Most records in one call of a handler's `processBatch`. Range: 1 to 10 000. @defaultValue 1 000 */
+  /** Handlers of all shards of this process that run at a time. Range: 1 to 100 000. @defaultValue 1 000 */
+  readonly maxConcurrentHandlers?: number;
+  /** Most records in one call of `processBatch` or `processWindow`. Range: 1 to 10 000. @defaultValue 1 000 */
   readonly maxBatchRecords?: number;
+  /** Most data in one such call; a larger record comes alone. Unit: bytes. Range: 1 to 1 073 741 824. @defaultValue 6 291 456 */
+  readonly maxBatchBytes?: number;
+  /** How long a call waits for a fuller batch. Unit: milliseconds. Range: 0 to 300 000. @defaultValue 0 */
+  readonly batchWindowMs?: number;
+  /** Length of the windows `processWindow` gets. Unit: milliseconds. Range: 1 000 to 86 400 000. @defaultValue 60 000 */
+  readonly tumblingWindowMs?: number;
   /**
    * How often a handler is tried before `deadLetter` gets the records. 0 is without end.
    *
@@ -66,8 +116,21 @@ export interface ConsumerOptions {
    * @defaultValue 0
    */
   readonly maxAttempts?: number;
-  /** Gets what a handler failed on `maxAttempts` times; needed if that is not 0. */
+  /**
+   * How old a record may be, by the service's time of arrival, that a handler is still called again with
+   * after a failure. 0 is without end.
+   *
+   * Unit: milliseconds. Range: 0 to 31 536 000 000.
+   *
+   * @defaultValue 0
+   */
+  readonly maxRecordAgeMs?: number;
+  /** Halves a batch that failed, again and again, until the record that fails is alone. @defaultValue false */
+  readonly bisectBatches?: boolean;
+  /** Gets what a handler is not called with any more; needed with `maxAttempts`, `maxRecordAgeMs` and `onDamage: 'deadLetter'`. */
   readonly deadLetter?: DeadLetter;
+  /** Whether positions are stored by themselves, or when a handler says so by its context. @defaultValue `'auto'` */
+  readonly checkpointing?: 'auto' | 'manual';
   /**
    * How long a worker may be silent before others take its shards.
    *
@@ -82,8 +145,12 @@ export interface ConsumerOptions {
   readonly auditIntervalMs?: number;
   /** How often positions are stored. Unit: milliseconds. Range: 10 to 600 000. @defaultValue 1 000 */
   readonly checkpointIntervalMs?: number;
+  /** A position is also stored after so many records. 0 leaves it to the interval. Range: 0 to 1 000 000. @defaultValue 0 */
+  readonly checkpointRecords?: number;
   /** How long a poller waits at the tip of a shard. Unit: milliseconds. Range: 200 to 60 000. @defaultValue 250 */
   readonly idlePauseMs?: number;
+  /** What that grows to while a shard stays silent. Unit: milliseconds. Range: 200 to 60 000. @defaultValue 1 000 */
+  readonly maxIdlePauseMs?: number;
   /** How long handlers may take to finish when a shard is given away. Unit: milliseconds. Range: 0 to 3 600 000. @defaultValue 30 000 */
   readonly drainTimeoutMs?: number;
   /**
@@ -101,8 +168,8 @@ export interface ConsumerOptions {
   readonly maxBufferBytes?: number;
   /** Largest content a compressed record may expand to. Unit: bytes. Range: 1 024 to 1 073 741 824. @defaultValue 33 554 432 */
   readonly maxRawBytes?: number;
-  /** What to do with records that are damaged. @defaultValue `'raw'` */
-  readonly onDamage?: DamagePolicy;
+  /** What to do with records that are damaged, or too large to expand. @defaultValue `'raw'` */
+  readonly onDamage?: DamagePolicy | 'deadLetter';
   /** What to do with user records the shard does not own. @defaultValue `'userRecord'` */
   readonly rangeCheck?: RangeCheck;
   /** A Kinesis client to share; it stays yours to destroy, and should be made with `maxAttempts: 1`. */
@@ -121,13 +188,22 @@ export interface ConsumerOptions {
 
 const RULES = {
   concurrency: { min: 1, max: 1_000, fallback: 1, unit: 'records' },
+  maxConcurrentHandlers: { min: 1, max: 100_000, fallback: 1_000, unit: 'handlers' },
   maxBatchRecords: { min: 1, max: 10_000, fallback: 1_000, unit: 'records' },
+  maxBatchBytes: { min: 1, max: 2 ** 30, fallback: 6 * 2 ** 20, unit: 'bytes' },
+  batchWindowMs: { min: 0, max: 300_000, fallback: 0, unit: 'ms' },
+  tumblingWindowMs: { min: 1_000, max: 86_400_000, fallback: 60_000, unit: 'ms' },
+  maxRecordAgeMs: { min: 0, max: 31_536_000_000, fallback: 0, unit: 'ms' },
+  fanOutBytesPerSecond: { min: 1, max: 2 ** 21, fallback: 2 ** 18, unit: 'bytes a second' },
+  pollingSharePercent: { min: 1, max: 100, fallback: 100, unit: 'percent' },
   maxAttempts: { min: 0, max: 1_000_000, fallback: 0, unit: 'attempts' },
   failoverMs: { min: 1_000, max: 600_000, fallback: 10_000, unit: 'ms' },
   assignmentIntervalMs: { min: 100, max: 600_000, fallback: 2_000, unit: 'ms' },
   auditIntervalMs: { min: 1_000, max: 3_600_000, fallback: 120_000, unit: 'ms' },
   checkpointIntervalMs: { min: 10, max: 600_000, fallback: 1_000, unit: 'ms' },
+  checkpointRecords: { min: 0, max: 1_000_000, fallback: 0, unit: 'records' },
   idlePauseMs: { min: 200, max: 60_000, fallback: 250, unit: 'ms' },
+  maxIdlePauseMs: { min: 200, max: 60_000, fallback: 1_000, unit: 'ms' },
   drainTimeoutMs: { min: 0, max: 3_600_000, fallback: 30_000, unit: 'ms' },
   duplicateWindowRecords: { min: 0, max: 1_000_000, fallback: 10_000, unit: 'records' },
   maxLeases: { min: 1, max: 1_000_000, fallback: 1_000_000, unit: 'leases' },
@@ -140,6 +216,11 @@ const OTHER_NAMES = [
   'streamArn',
   'applicationName',
   'handler',
+  'deserialize',
+  'filter',
+  'until',
+  'bisectBatches',
+  'checkpointing',
   'workerId',
   'leaseTableName',
   'leaseStore',
@@ -162,15 +243,21 @@ const OTHER_NAMES = [
 export type ResolvedConsumerOptions = Readonly<ReturnType<typeof integerOptions<typeof RULES>>> & {
   readonly stream: StreamRef;
   readonly applicationName: string;
-  readonly handler: RecordHandler;
+  /** Undefined if the records are read by `for await`. */
+  readonly handler: RecordHandler<unknown> | undefined;
+  readonly deserialize: ((record: UserRecord) => unknown) | undefined;
+  readonly filter: ((record: UserRecord) => boolean) | undefined;
+  readonly until: ReadUntil | undefined;
+  readonly bisectBatches: boolean;
+  readonly checkpointing: 'auto' | 'manual';
   readonly workerId: string;
   readonly leaseTableName: string;
   readonly initialPosition: InitialPosition;
-  readonly retrieval: 'polling' | 'fanOut';
+  readonly retrieval: 'polling' | 'fanOut' | 'auto';
   readonly fanOutConsumerName: string;
   readonly fanOutConsumerArn: string | undefined;
   readonly deadLetter: DeadLetter | undefined;
-  readonly onDamage: DamagePolicy;
+  readonly onDamage: DamagePolicy | 'deadLetter';
   readonly rangeCheck: RangeCheck;
   readonly clock: Clock;
   readonly random: Random;
@@ -180,22 +267,32 @@ const NAME = /^[a-zA-Z0-9_.-]{1,128}$/;
 const NAME_LIMIT = '1 to 128 characters of a-z A-Z 0-9 _ . -';
 
 /** @throws ShardlineError `INVALID_OPTION`. */
-export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
+export function resolveConsumerOptions<Item>(
+  options: ConsumerOptions<Item>,
+): ResolvedConsumerOptions {
   rejectUnknownOptions(options, [...OTHER_NAMES, ...Object.keys(RULES)]);
   const applicationName = textOption('applicationName', options.applicationName, NAME, NAME_LIMIT);
   const numbers = integerOptions(options, RULES);
-  if (numbers.maxAttempts > 0 && !options.deadLetter) {
+  const handler = checkHandler(options.handler);
+  requireDeadLetter(options, numbers);
+  if (handler?.processWindow && numbers.concurrency !== 1) {
     throw new ShardlineError(
       'INVALID_OPTION',
-      '`maxAttempts` needs the `deadLetter` option: without it records would be skipped unseen',
-      { value: numbers.maxAttempts, limit: 0, unit: 'attempts' },
+      '`processWindow` needs a `concurrency` of 1: the state of a window goes from call to call',
+      { value: numbers.concurrency, limit: 1, unit: 'records' },
     );
   }
   return {
     ...numbers,
     applicationName,
     stream: resolveStreamRef(options),
-    handler: checkHandler(options.handler),
+    handler,
+    tumblingWindowMs: handler?.processWindow ? numbers.tumblingWindowMs : 0,
+    deserialize: checkFunction('deserialize', options.deserialize),
+    filter: checkFunction('filter', options.filter),
+    until: checkUntil(options.until),
+    bisectBatches: options.bisectBatches ?? false,
+    checkpointing: choiceOption('checkpointing', options.checkpointing, ['auto', 'manual'], 'auto'),
     workerId:
       options.workerId === undefined
         ? `${hostname()}-${randomUUID().slice(0, 8)}`
@@ -207,7 +304,12 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
       '3 to 255 characters of a-z A-Z 0-9 _ . -',
     ),
     initialPosition: checkPosition(options.initialPosition),
-    retrieval: choiceOption('retrieval', options.retrieval, ['polling', 'fanOut'], 'polling'),
+    retrieval: choiceOption(
+      'retrieval',
+      options.retrieval,
+      ['polling', 'fanOut', 'auto'],
+      'polling',
+    ),
     fanOutConsumerName: textOption(
       'fanOutConsumerName',
       options.fanOutConsumerName ?? applicationName,
@@ -216,7 +318,12 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     ),
     fanOutConsumerArn: options.fanOutConsumerArn,
     deadLetter: options.deadLetter,
-    onDamage: choiceOption('onDamage', options.onDamage, ['raw', 'error', 'keepPrefix'], 'raw'),
+    onDamage: choiceOption(
+      'onDamage',
+      options.onDamage,
+      ['raw', 'error', 'keepPrefix', 'deadLetter'],
+      'raw',
+    ),
     rangeCheck: choiceOption(
       'rangeCheck',
       options.rangeCheck,
@@ -228,16 +335,67 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   };
 }
 
-function checkHandler(handler: unknown): RecordHandler {
-  const { processRecord, processBatch } = (handler ?? {}) as Record<string, unknown>;
-  if ((typeof processRecord === 'function') === (typeof processBatch === 'function')) {
+/** Whatever ends the trying needs somewhere to put what was tried. */
+function requireDeadLetter(
+  { deadLetter, onDamage }: Pick<ConsumerOptions, 'deadLetter' | 'onDamage'>,
+  {
+    maxAttempts,
+    maxRecordAgeMs,
+  }: { readonly maxAttempts: number; readonly maxRecordAgeMs: number },
+): void {
+  if (deadLetter) return;
+  const asked = [
+    { name: 'maxAttempts', value: maxAttempts, unit: 'attempts', isUsed: maxAttempts > 0 },
+    { name: 'maxRecordAgeMs', value: maxRecordAgeMs, unit: 'ms', isUsed: maxRecordAgeMs > 0 },
+    { name: 'onDamage', value: 'deadLetter', unit: undefined, isUsed: onDamage === 'deadLetter' },
+  ].find(({ isUsed }) => isUsed);
+  if (!asked) return;
+  const { name, value, unit } = asked;
+  throw new ShardlineError(
+    'INVALID_OPTION',
+    `\`${name}\` needs the \`deadLetter\` option: without it records would be skipped unseen`,
+    { value, limit: 0, unit },
+  );
+}
+
+const HANDLER_FUNCTIONS = ['processRecord', 'processBatch', 'processWindow'] as const;
+
+function checkHandler(handler: unknown): RecordHandler<unknown> | undefined {
+  if (handler === undefined) return undefined;
+  const functions = (handler ?? {}) as Record<string, unknown>;
+  const given = HANDLER_FUNCTIONS.filter((name) => typeof functions[name] === 'function');
+  if (given.length !== 1) {
     throw new ShardlineError(
       'INVALID_OPTION',
-      '`handler` must have one of the functions `processRecord` and `processBatch`',
-      { value: typeof handler, limit: 'processRecord, processBatch' },
+      `\`handler\` must have one of the functions ${HANDLER_FUNCTIONS.map((name) => `\`${name}\``).join(', ')}`,
+      { value: given.join(', ') || typeof handler, limit: HANDLER_FUNCTIONS.join(', ') },
     );
   }
-  return handler as RecordHandler;
+  return handler as RecordHandler<unknown>;
+}
+
+function checkFunction<Function_>(
+  name: string,
+  value: Function_ | undefined,
+): Function_ | undefined {
+  if (value === undefined || typeof value === 'function') return value;
+  throw new ShardlineError('INVALID_OPTION', `\`${name}\` must be a function`, {
+    value: typeof value,
+    limit: 'a function',
+  });
+}
+
+function checkUntil(until: unknown): ReadUntil | undefined {
+  if (until === undefined || until === 'now') return until;
+  const { timestamp, records } = (until ?? {}) as { timestamp?: unknown; records?: unknown };
+  if (timestamp instanceof Date && !Number.isNaN(timestamp.getTime())) return { timestamp };
+  if (Number.isSafeInteger(records) && (records as number) > 0)
+    return { records: records as number };
+  throw new ShardlineError(
+    'INVALID_OPTION',
+    "`until` must be 'now', { timestamp } with a valid Date, or { records } with an integer of at least 1",
+    { value: typeof until, limit: 'now, { timestamp }, { records }' },
+  );
 }
 
 function checkPosition(position: unknown): InitialPosition {

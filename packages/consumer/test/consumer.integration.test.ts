@@ -445,11 +445,11 @@ describe('Consumer', () => {
   const base = { streamName: 'orders', applicationName: 'billing', handler };
 
   it.each([
-    ['no handler', { ...base, handler: undefined }, { value: 'undefined' }],
+    ['a handler that is none', { ...base, handler: {} }, { value: 'object' }],
     [
       'two handlers',
       { ...base, handler: { processRecord: () => {}, processBatch: () => {} } },
-      { limit: 'processRecord, processBatch' },
+      { value: 'processRecord, processBatch', limit: 'processRecord, processBatch, processWindow' },
     ],
     ['an unknown option', { ...base, failoverTimeMs: 1 }, { value: 'failoverTimeMs' }],
     [

@@ -72,6 +72,7 @@ export {
   type DecodeOptions,
   decodeRecords,
   type KinesisRecord,
+  fromLambdaRecord,
   type LambdaKinesisRecord,
   type RangeCheck,
   type RecordDamage,

@@ -97,7 +97,7 @@ export function decodeRecords(
   const decoder = new RecordDecoder(options);
   const result: UserRecord[] = [];
   for (const record of records)
-    decoder.decodeInto('kinesis' in record ? fromLambda(record) : record, result);
+    decoder.decodeInto('kinesis' in record ? fromLambdaRecord(record) : record, result);
   return result;
 }
 
@@ -232,7 +232,7 @@ function plainRecord(record: KinesisRecord, data: Uint8Array): UserRecord {
   };
 }
 
-function fromLambda({ kinesis }: LambdaKinesisRecord): KinesisRecord {
+export function fromLambdaRecord({ kinesis }: LambdaKinesisRecord): KinesisRecord {
   return {
     Data: Buffer.from(kinesis.data, 'base64'),
     PartitionKey: kinesis.partitionKey,

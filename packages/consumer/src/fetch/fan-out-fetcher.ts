@@ -1,35 +1,47 @@
 import {
   awsErrorName,
   type Clock,
-  fullJitterMs,
   pause,
-  type Position,
   publishDiagnostics,
   type Random,
 } from '@shardline/shared';
 
-import type { FetchedBatch, Fetcher, StartingPoint } from './fetcher.js';
+import {
+  afterRecord,
+  bytesOf,
+  type FetchedBatch,
+  type Fetcher,
+  type StartingPoint,
+  type TroubleListener,
+} from './fetcher.js';
 import type { KinesisReadPort, SubscriptionBatch } from './kinesis-read-port.js';
-import { bytesOf } from './polling-fetcher.js';
+import { endWithoutChildren, ReadFailures } from './read-failures.js';
 
 /** The service refuses a second subscription so soon after the first. @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_SubscribeToShard.html */
 const RESUBSCRIBE_PAUSE_MS = 5_000;
+/** The service ends a subscription after five minutes; we end it before, each a little differently. */
+const RENEW_AFTER_MS = { min: 270_000, max: 290_000 };
 /** The service sends something at least every five seconds. */
 const SILENCE_MS = 20_000;
 const BACKOFF = { baseMs: 500, capMs: 10_000 };
 
 /**
- * Reads a shard by enhanced fan-out: the service pushes, a connection a shard. A subscription lives
- * five minutes at most and may end at any moment without an error, so what counts is where the last
- * event said to go on.
+ * Reads a shard by enhanced fan-out: the service pushes. A subscription lives five minutes at most and
+ * may end at any moment without an error, so what counts is where the last event said to go on.
  */
 export class FanOutFetcher implements Fetcher {
   readonly #client: KinesisReadPort;
-  readonly #consumerArn: string;
+  readonly #consumerArn: () => Promise<string>;
   readonly #clock: Clock;
   readonly #random: Random;
 
-  constructor(client: KinesisReadPort, consumerArn: string, clock: Clock, random: Random) {
+  /** @param consumerArn - Of the registered consumer; asked for before each subscription. */
+  constructor(
+    client: KinesisReadPort,
+    consumerArn: () => Promise<string>,
+    clock: Clock,
+    random: Random,
+  ) {
     this.#client = client;
     this.#consumerArn = consumerArn;
     this.#clock = clock;
@@ -40,58 +52,56 @@ export class FanOutFetcher implements Fetcher {
     shardId: string,
     from: StartingPoint,
     signal: AbortSignal,
-    onTrouble: (what: string | undefined) => void,
+    onTrouble: TroubleListener,
   ): AsyncGenerator<FetchedBatch> {
-    let position = from.position;
-    // Until an event has come the position is a checkpoint, maybe in the middle of an aggregate.
-    let isContinuation = false;
-    let failures = 0;
+    const clock = this.#clock;
+    const failures = new ReadFailures(clock, this.#random, BACKOFF);
+    let resume = from;
     let mayResubscribeMs = 0;
     while (!signal.aborted) {
-      const waitMs = mayResubscribeMs - this.#clock.monotonicMs();
-      if (!(await pause(this.#clock, waitMs, signal))) return;
+      if (!(await pause(clock, mayResubscribeMs - clock.monotonicMs(), signal))) return;
       const subscription = new AbortController();
       const forward = (): void => subscription.abort(signal.reason);
       signal.addEventListener('abort', forward, { once: true });
       try {
-        const batches = await this.#client.subscribe(
-          this.#consumerArn,
-          shardId,
-          { position, timestamp: from.timestamp, isContinuation },
-          subscription.signal,
-        );
-        mayResubscribeMs = this.#clock.monotonicMs() + RESUBSCRIBE_PAUSE_MS;
-        if (failures > 0) onTrouble(undefined);
+        const arn = await this.#consumerArn();
+        const batches = await this.#client.subscribe(arn, shardId, resume, subscription.signal);
+        const subscribedMs = clock.monotonicMs();
+        mayResubscribeMs = subscribedMs + RESUBSCRIBE_PAUSE_MS;
+        const renewMs = subscribedMs + this.#lifeMs();
+        if (failures.count > 0) onTrouble(undefined);
         for await (const batch of this.#watched(batches, subscription)) {
-          failures = 0;
+          failures.reset();
+          const { records, millisBehindLatest, childShards, continuation } = batch;
           this.#publish(shardId, batch);
-          if (batch.continuation === undefined && !batch.childShards) {
-            throw Object.assign(new Error('shard end without children'), {
-              name: 'InvalidShardEnd',
-            });
-          }
-          yield batch;
-          if (batch.continuation === undefined) return;
-          position = continuationAt(batch.continuation);
-          isContinuation = true;
+          if (continuation === undefined && !childShards) throw endWithoutChildren();
+          // Until an event has come the position is a checkpoint, maybe in the middle of an aggregate.
+          if (continuation !== undefined) resume = afterRecord(continuation);
+          yield { records, millisBehindLatest, childShards, resume };
+          if (continuation === undefined) return;
+          if (clock.monotonicMs() >= renewMs) break;
         }
       } catch (error) {
         if (signal.aborted) return;
-        onTrouble(awsErrorName(error));
-        const backoffMs = fullJitterMs(BACKOFF, failures, this.#random);
+        const { name, delayMs } = failures.add(error);
+        onTrouble(name);
         // Somebody holds the shard, maybe we ourselves a moment ago.
         const leastMs = awsErrorName(error) === 'ResourceInUseException' ? 1_000 : 0;
         mayResubscribeMs = Math.max(
           mayResubscribeMs,
-          this.#clock.monotonicMs() + Math.max(backoffMs, leastMs),
+          clock.monotonicMs() + Math.max(delayMs, leastMs),
         );
-        failures += 1;
       } finally {
         signal.removeEventListener('abort', forward);
         // Leaving the iteration does not end a subscription.
         subscription.abort();
       }
     }
+  }
+
+  #lifeMs(): number {
+    const { min, max } = RENEW_AFTER_MS;
+    return min + this.#random() * (max - min);
   }
 
   /** Ends the subscription when nothing has come for too long while we waited for something. */
@@ -122,8 +132,4 @@ export class FanOutFetcher implements Fetcher {
       millisBehindLatest: batch.millisBehindLatest,
     }));
   }
-}
-
-function continuationAt(sequenceNumber: string): Position {
-  return { sequenceNumber, subSequenceNumber: 0 };
 }

@@ -13,27 +13,63 @@ export interface FetchedBatch {
   readonly millisBehindLatest: number;
   /** Present with the last records of a shard that has ended. */
   readonly childShards: readonly ChildShard[] | undefined;
+  /** Where a reader goes on after this batch. */
+  readonly resume: StartingPoint;
 }
 
 /** Where to begin to read. */
 export interface StartingPoint {
   readonly position: Position;
-  /** For the position AT_TIMESTAMP. */
-  readonly timestamp: Date | undefined;
+  /** For the position AT_TIMESTAMP, epoch milliseconds. */
+  readonly timestampMs: number | undefined;
+  /** True if the record at the position was given before. */
+  readonly isAfter: boolean;
 }
+
+/** How a shard is read. */
+export type Retrieval = 'polling' | 'fanOut';
+
+/** Told when something stands in the way of reading, and with undefined when it is over. */
+export type TroubleListener = (what: string | undefined) => void;
 
 /** Reads one shard, by whatever way. */
 export interface Fetcher {
   /**
-   * Gives the records from a position on, the record at it included, until the shard ends or the
-   * signal aborts; troubles on the way are waited out. Reads no further than it is asked for.
+   * Gives the records from a position on until the shard ends or the signal aborts; troubles on the way
+   * are waited out. Reads no further than it is asked for.
    *
-   * @param onTrouble - Told when something stands in the way, and with undefined when it is over.
+   * @throws ShardlineError `SERVICE_UNAVAILABLE` if nothing could be read for five minutes;
+   * `STREAM_NOT_FOUND` if the shard is gone.
    */
   fetch(
     shardId: string,
     from: StartingPoint,
     signal: AbortSignal,
-    onTrouble: (what: string | undefined) => void,
+    onTrouble: TroubleListener,
   ): AsyncIterable<FetchedBatch>;
+}
+
+/** Bytes of data in a batch. */
+export function bytesOf(batch: Pick<FetchedBatch, 'records'>): number {
+  let bytes = 0;
+  for (const { Data } of batch.records) bytes += Data?.length ?? 0;
+  return bytes;
+}
+
+/** A point behind a record that was given. */
+export function afterRecord(sequenceNumber: string): StartingPoint {
+  return {
+    position: { sequenceNumber, subSequenceNumber: 0 },
+    timestampMs: undefined,
+    isAfter: true,
+  };
+}
+
+/** A point at a time, by the service's clock. */
+export function atTimestamp(timestampMs: number): StartingPoint {
+  return {
+    position: { sequenceNumber: 'AT_TIMESTAMP', subSequenceNumber: 0 },
+    timestampMs,
+    isAfter: false,
+  };
 }

@@ -1,4 +1,5 @@
 import {
+  DeregisterStreamConsumerCommand,
   DescribeStreamConsumerCommand,
   DescribeStreamSummaryCommand,
   GetRecordsCommand,
@@ -31,7 +32,13 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import type { InitialPosition, Shard } from '../shard/shard-sync.js';
 import type { ChildShard, StartingPoint } from './fetcher.js';
-import type { KinesisReadPort, ReadPage, SubscriptionBatch } from './kinesis-read-port.js';
+import type {
+  KinesisReadPort,
+  OpenedIterator,
+  ReadPage,
+  SubscriptionBatch,
+} from './kinesis-read-port.js';
+import { SubscriptionHandler } from './subscription-handler.js';
 
 export interface KinesisReadClientOptions {
   readonly stream: StreamRef;
@@ -43,6 +50,8 @@ export interface KinesisReadClientOptions {
 
 /** How long one call but a subscription may take. */
 const REQUEST_TIMEOUT_MS = 30_000;
+/** The service's time in an answer is cut to whole seconds. */
+const DATE_HEADER_STEP_MS = 1_000;
 const CONSUMER_POLL_MS = 200;
 const CONSUMER_POLLS = 300;
 
@@ -50,9 +59,8 @@ const CONSUMER_POLLS = 300;
 export class KinesisReadClient implements KinesisReadPort {
   readonly #options: KinesisReadClientOptions;
   readonly #calls: KinesisClient;
-  /** Subscriptions are HTTP/2, each on a connection of its own in the SDK's own handler. */
+  /** Subscriptions are HTTP/2; the SDK's own handler opens a connection for each. */
   readonly #subscriptions: KinesisClient;
-
   constructor(options: KinesisReadClientOptions) {
     this.#options = options;
     this.#calls =
@@ -66,7 +74,9 @@ export class KinesisReadClient implements KinesisReadPort {
         }),
         ...options.clientConfig,
       });
-    this.#subscriptions = options.client ?? createClient({ ...options.clientConfig });
+    this.#subscriptions =
+      options.client ??
+      createClient({ requestHandler: new SubscriptionHandler(), ...options.clientConfig });
   }
 
   async listShards(signal: AbortSignal, startingAt?: InitialPosition): Promise<Shard[]> {
@@ -100,22 +110,38 @@ export class KinesisReadClient implements KinesisReadPort {
     }
   }
 
-  async getIterator(shardId: string, from: StartingPoint, signal: AbortSignal): Promise<string> {
-    const { Type, ...at } = startingPosition(from, 'AT_SEQUENCE_NUMBER');
-    return this.#iterator(shardId, Type, at, signal);
-  }
-
-  async getIteratorAfter(
+  async getIterator(
     shardId: string,
-    sequenceNumber: string,
+    from: StartingPoint,
     signal: AbortSignal,
-  ): Promise<string> {
-    return this.#iterator(
-      shardId,
-      'AFTER_SEQUENCE_NUMBER',
-      { SequenceNumber: sequenceNumber },
-      signal,
+  ): Promise<OpenedIterator> {
+    const { Type, SequenceNumber, Timestamp } = startingPosition(from);
+    const { clock } = this.#options;
+    const command = new GetShardIteratorCommand({
+      ...streamInput(this.#options.stream),
+      ShardId: shardId,
+      ShardIteratorType: Type,
+      StartingSequenceNumber: SequenceNumber,
+      Timestamp,
+    });
+    let answeredAtMs = clock.now();
+    command.middlewareStack.add(
+      (next) => async (args) => {
+        const result = await next(args);
+        const { headers } = result.response as { readonly headers?: Record<string, string> };
+        const serviceTimeMs = Date.parse(headers?.['date'] ?? '');
+        if (!Number.isNaN(serviceTimeMs)) answeredAtMs = serviceTimeMs;
+        return result;
+      },
+      { step: 'deserialize', name: 'shardlineServiceTime', priority: 'low' },
     );
+    const sentMs = clock.monotonicMs();
+    const answer = await this.#calls.send(command, { abortSignal: signal });
+    // What the service's clock says in the answer, less all the time since the question.
+    return {
+      iterator: answer.ShardIterator ?? '',
+      notBeforeMs: Math.floor(answeredAtMs - (clock.monotonicMs() - sentMs) - DATE_HEADER_STEP_MS),
+    };
   }
 
   async getRecords(iterator: string, signal: AbortSignal): Promise<ReadPage> {
@@ -136,17 +162,14 @@ export class KinesisReadClient implements KinesisReadPort {
   async subscribe(
     consumerArn: string,
     shardId: string,
-    from: StartingPoint & { readonly isContinuation: boolean },
+    from: StartingPoint,
     signal: AbortSignal,
   ): Promise<AsyncIterable<SubscriptionBatch>> {
     const answer = await this.#subscriptions.send(
       new SubscribeToShardCommand({
         ConsumerARN: consumerArn,
         ShardId: shardId,
-        StartingPosition: startingPosition(
-          from,
-          from.isContinuation ? 'AFTER_SEQUENCE_NUMBER' : 'AT_SEQUENCE_NUMBER',
-        ),
+        StartingPosition: startingPosition(from),
       }),
       { abortSignal: signal },
     );
@@ -176,29 +199,21 @@ export class KinesisReadClient implements KinesisReadPort {
     );
   }
 
+  async removeConsumer(consumerName: string, signal: AbortSignal): Promise<void> {
+    const StreamARN = await this.#streamArn(signal);
+    if (!(await this.#describeConsumer(StreamARN, consumerName, signal))) return;
+    await this.#retried('DeregisterStreamConsumer', signal, () =>
+      this.#calls.send(
+        new DeregisterStreamConsumerCommand({ StreamARN, ConsumerName: consumerName }),
+        { abortSignal: signal },
+      ),
+    );
+  }
+
   close(): void {
     if (this.#options.client) return;
     this.#calls.destroy();
     this.#subscriptions.destroy();
-  }
-
-  async #iterator(
-    shardId: string,
-    type: StartingPosition['Type'],
-    at: Pick<StartingPosition, 'SequenceNumber' | 'Timestamp'>,
-    signal: AbortSignal,
-  ): Promise<string> {
-    const answer = await this.#calls.send(
-      new GetShardIteratorCommand({
-        ...streamInput(this.#options.stream),
-        ShardId: shardId,
-        ShardIteratorType: type,
-        StartingSequenceNumber: at.SequenceNumber,
-        Timestamp: at.Timestamp,
-      }),
-      { abortSignal: signal },
-    );
-    return answer.ShardIterator ?? '';
   }
 
   async #streamArn(signal: AbortSignal): Promise<string> {
@@ -279,16 +294,16 @@ function filterFor(position: InitialPosition): ShardFilter {
   return { Type: position === 'LATEST' ? 'AT_LATEST' : 'AT_TRIM_HORIZON' };
 }
 
-function startingPosition(
-  { position, timestamp }: StartingPoint,
-  typeOfNumbers: 'AT_SEQUENCE_NUMBER' | 'AFTER_SEQUENCE_NUMBER',
-): StartingPosition {
+function startingPosition({ position, timestampMs, isAfter }: StartingPoint): StartingPosition {
   const { sequenceNumber } = position;
-  if (sequenceNumber === 'AT_TIMESTAMP') return { Type: 'AT_TIMESTAMP', Timestamp: timestamp };
+  if (sequenceNumber === 'AT_TIMESTAMP') {
+    return { Type: 'AT_TIMESTAMP', Timestamp: new Date(timestampMs ?? 0) };
+  }
   if (isSentinel(sequenceNumber)) {
     return { Type: sequenceNumber === 'LATEST' ? 'LATEST' : 'TRIM_HORIZON' };
   }
-  return { Type: typeOfNumbers, SequenceNumber: sequenceNumber };
+  const Type = isAfter ? 'AFTER_SEQUENCE_NUMBER' : 'AT_SEQUENCE_NUMBER';
+  return { Type, SequenceNumber: sequenceNumber };
 }
 
 function batchOf(event: SubscribeToShardEvent): SubscriptionBatch {

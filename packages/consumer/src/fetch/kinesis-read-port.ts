@@ -1,25 +1,30 @@
 import type { InitialPosition, Shard } from '../shard/shard-sync.js';
 import type { FetchedBatch, StartingPoint } from './fetcher.js';
 
-/** An answer of GetRecords: what was read, and where to go on. */
-export interface ReadPage extends FetchedBatch {
+/** An answer of GetRecords. */
+export interface ReadPage extends Omit<FetchedBatch, 'resume'> {
   /** Undefined at the end of the shard. */
   readonly nextIterator: string | undefined;
 }
 
 /** An event of a subscription: what was pushed, and where to resume. */
-export interface SubscriptionBatch extends FetchedBatch {
+export interface SubscriptionBatch extends Omit<FetchedBatch, 'resume'> {
   /** Undefined at the end of the shard. */
   readonly continuation: string | undefined;
+}
+
+/** An iterator, and a time by the service's clock that it does not stand before. */
+export interface OpenedIterator {
+  readonly iterator: string;
+  /** Everything that arrives from the opening on arrives at this time or later. Epoch milliseconds. */
+  readonly notBeforeMs: number;
 }
 
 /** Everything a consumer asks of Kinesis. Calls throw what the service or the way to it threw. */
 export interface KinesisReadPort {
   /** All shards, or those a new application begins with. */
   listShards(signal: AbortSignal, startingAt?: InitialPosition): Promise<Shard[]>;
-  getIterator(shardId: string, from: StartingPoint, signal: AbortSignal): Promise<string>;
-  /** An iterator behind a record that was read. */
-  getIteratorAfter(shardId: string, sequenceNumber: string, signal: AbortSignal): Promise<string>;
+  getIterator(shardId: string, from: StartingPoint, signal: AbortSignal): Promise<OpenedIterator>;
   getRecords(iterator: string, signal: AbortSignal): Promise<ReadPage>;
   /**
    * Subscribes to a shard. Resolves when the service has accepted; the batches end when the
@@ -30,10 +35,12 @@ export interface KinesisReadPort {
   subscribe(
     consumerArn: string,
     shardId: string,
-    from: StartingPoint & { readonly isContinuation: boolean },
+    from: StartingPoint,
     signal: AbortSignal,
   ): Promise<AsyncIterable<SubscriptionBatch>>;
   /** The ARN of the fan-out consumer of a name; registered if there is none, and waited for. */
   consumerArn(consumerName: string, signal: AbortSignal): Promise<string>;
+  /** Removes the fan-out consumer of a name, if there is one. */
+  removeConsumer(consumerName: string, signal: AbortSignal): Promise<void>;
   close(): void;
 }

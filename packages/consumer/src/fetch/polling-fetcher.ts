@@ -1,90 +1,118 @@
-import {
-  awsErrorName,
-  classifyAwsError,
-  type Clock,
-  fullJitterMs,
-  pause,
-  publishDiagnostics,
-  type Random,
-} from '@shardline/shared';
+import { type Clock, pause, publishDiagnostics, type Random } from '@shardline/shared';
 
-import type { FetchedBatch, Fetcher, StartingPoint } from './fetcher.js';
+import {
+  afterRecord,
+  atTimestamp,
+  bytesOf,
+  type FetchedBatch,
+  type Fetcher,
+  type StartingPoint,
+  type TroubleListener,
+} from './fetcher.js';
 import type { KinesisReadPort, ReadPage } from './kinesis-read-port.js';
-import { pauseAfterRead } from './read-pacing.js';
+import { endWithoutChildren, ReadFailures } from './read-failures.js';
+import {
+  type IdlePauses,
+  pauseAfterRead,
+  type ReadPace,
+  releasePace,
+  sharedPace,
+} from './read-pacing.js';
 
 const BACKOFF = { baseMs: 300, capMs: 10_000 };
+
+export interface PollingOptions extends IdlePauses {
+  readonly streamName: string;
+  /** How much of each shard's rate may be used. 0 to 1. */
+  readonly shareRatio: number;
+  readonly clock: Clock;
+  readonly random: Random;
+}
 
 /** Reads a shard by GetRecords, shared with all other applications that poll it. */
 export class PollingFetcher implements Fetcher {
   readonly #client: KinesisReadPort;
-  readonly #clock: Clock;
-  readonly #random: Random;
-  readonly #idlePauseMs: number;
+  readonly #options: PollingOptions;
 
-  constructor(client: KinesisReadPort, clock: Clock, random: Random, idlePauseMs: number) {
+  constructor(client: KinesisReadPort, options: PollingOptions) {
     this.#client = client;
-    this.#clock = clock;
-    this.#random = random;
-    this.#idlePauseMs = idlePauseMs;
+    this.#options = options;
   }
 
   async *fetch(
     shardId: string,
     from: StartingPoint,
     signal: AbortSignal,
-    onTrouble: (what: string | undefined) => void,
+    onTrouble: TroubleListener,
   ): AsyncGenerator<FetchedBatch> {
+    const { clock, streamName } = this.#options;
+    const shard = `${streamName} ${shardId}`;
+    const pace = sharedPace(clock, shard);
+    try {
+      yield* this.#poll(shardId, from, pace, signal, onTrouble);
+    } finally {
+      releasePace(clock, shard);
+    }
+  }
+
+  async *#poll(
+    shardId: string,
+    from: StartingPoint,
+    pace: ReadPace,
+    signal: AbortSignal,
+    onTrouble: TroubleListener,
+  ): AsyncGenerator<FetchedBatch> {
+    const { clock, random, shareRatio } = this.#options;
+    const failures = new ReadFailures(clock, random, BACKOFF);
     let iterator: string | undefined;
-    let lastSequenceNumber: string | undefined;
-    let failures = 0;
+    let resume = from;
+    let emptyReads = 0;
     while (!signal.aborted) {
       let page: ReadPage;
-      const startedMs = this.#clock.monotonicMs();
+      let calledMs: number;
       try {
-        iterator ??=
-          lastSequenceNumber === undefined
-            ? await this.#client.getIterator(shardId, from, signal)
-            : await this.#client.getIteratorAfter(shardId, lastSequenceNumber, signal);
-        page = await this.#client.getRecords(iterator, signal);
-        if (page.nextIterator === undefined && !page.childShards) {
-          // An end without children: the service has not made up its mind. Ask again.
-          throw Object.assign(new Error('shard end without children'), { name: 'InvalidShardEnd' });
+        if (iterator === undefined) {
+          const opened = await this.#client.getIterator(shardId, resume, signal);
+          iterator = opened.iterator;
+          if (resume.position.sequenceNumber === 'LATEST') {
+            // From here on it is a place in the shard, not whatever is the latest by then.
+            resume = atTimestamp(opened.notBeforeMs);
+            yield { records: [], millisBehindLatest: 0, childShards: undefined, resume };
+          }
         }
+        calledMs = pace.book(clock.monotonicMs(), shareRatio);
+        if (!(await pause(clock, calledMs - clock.monotonicMs(), signal))) return;
+        page = await this.#client.getRecords(iterator, signal);
+        if (page.nextIterator === undefined && !page.childShards) throw endWithoutChildren();
       } catch (error) {
         if (signal.aborted) return;
-        const name = awsErrorName(error);
-        // An iterator lives five minutes; what was read by it is known.
-        if (classifyAwsError(error) === 'poison' || name === 'ExpiredIteratorException') {
-          iterator = undefined;
-        }
+        const { name, delayMs, needsNewIterator } = failures.add(error);
+        if (needsNewIterator) iterator = undefined;
         onTrouble(name);
-        if (!(await pause(this.#clock, fullJitterMs(BACKOFF, failures, this.#random), signal)))
-          return;
-        failures += 1;
+        if (!(await pause(clock, delayMs, signal))) return;
         continue;
       }
-      if (failures > 0) onTrouble(undefined);
-      failures = 0;
+      if (failures.count > 0) onTrouble(undefined);
+      failures.reset();
       iterator = page.nextIterator;
-      lastSequenceNumber = page.records.at(-1)?.SequenceNumber ?? lastSequenceNumber;
+      const { records, millisBehindLatest, childShards } = page;
+      const last = records.at(-1)?.SequenceNumber;
+      if (last !== undefined) resume = afterRecord(last);
+      emptyReads = records.length > 0 ? 0 : emptyReads + 1;
       const bytes = bytesOf(page);
+      pace.charge(calledMs, bytes, shareRatio);
       publishDiagnostics('shardline:consumer:fetch', () => ({
         shardId,
         retrieval: 'polling',
-        kinesisRecords: page.records.length,
+        kinesisRecords: records.length,
         bytes,
-        millisBehindLatest: page.millisBehindLatest,
+        millisBehindLatest,
       }));
-      yield page;
-      if (page.childShards) return;
-      const pauseMs = pauseAfterRead({ ...page, bytes }, this.#idlePauseMs);
-      const spentMs = this.#clock.monotonicMs() - startedMs;
-      if (!(await pause(this.#clock, pauseMs - spentMs, signal))) return;
+      yield { records, millisBehindLatest, childShards, resume };
+      if (childShards) return;
+      const pauseMs = pauseAfterRead(millisBehindLatest, emptyReads, this.#options);
+      const spentMs = clock.monotonicMs() - calledMs;
+      if (!(await pause(clock, pauseMs - spentMs, signal))) return;
     }
   }
-}
-
-/** Bytes of data in a batch. */
-export function bytesOf(batch: FetchedBatch): number {
-  return batch.records.reduce((sum, { Data }) => sum + (Data?.length ?? 0), 0);
 }

@@ -16,10 +16,8 @@ import {
 } from '@aws-sdk/client-dynamodb';
 import {
   type Clock,
-  comparePositions,
   fromAwsError,
   isShardlineError,
-  type Position,
   type Random,
   retryControlPlane,
   ShardlineError,
@@ -28,7 +26,13 @@ import {
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import type { LeaseStore, Renewal } from './lease-store.js';
-import type { Lease } from './lease.js';
+import {
+  isSameProgress,
+  type Lease,
+  type PendingCheckpoint,
+  type Progress,
+  type SeekTarget,
+} from './lease.js';
 import { isOwnWrite, renewalAfterRefusal } from './memory-lease-store.js';
 
 type Item = Record<string, AttributeValue>;
@@ -46,6 +50,13 @@ export interface DynamoDbLeaseStoreOptions {
 
 const TABLE_POLL_MS = 200;
 const TABLE_DEADLINE_MS = 600_000;
+/** Attributes the KCL does not know; it leaves them alone. */
+const OWN = {
+  startAtMs: 'shardlineStartAtMs',
+  finishedAbove: 'shardlineFinishedAbove',
+  windowState: 'shardlineWindowState',
+  seek: 'shardlineSeek',
+} as const;
 const IS_UNCHANGED = 'leaseCounter = :counter';
 
 /**
@@ -195,32 +206,34 @@ export class DynamoDbLeaseStore implements LeaseStore {
     });
   }
 
-  async checkpoint(lease: Lease, workerId: string, position: Position): Promise<Lease | undefined> {
-    const stored = await this.#update(lease, {
-      UpdateExpression:
-        'SET leaseCounter = :next, checkpoint = :checkpoint, checkpointSubSequenceNumber = :sub, ownerSwitchesSinceCheckpoint = :zero ' +
-        'REMOVE pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckpointState',
-      ConditionExpression: IS_UNCHANGED,
+  checkpoint(lease: Lease, workerId: string, progress: Progress): Promise<Lease | undefined> {
+    return this.#progress(lease, workerId, progress, {
+      set: { ownerSwitchesSinceCheckpoint: { N: '0' } },
+      change: { ownerSwitchesSinceCheckpoint: 0 },
+    });
+  }
+
+  requestSeek(leaseKey: string, { position, timestampMs }: SeekTarget): Promise<boolean> {
+    return this.#updateRow(leaseKey, {
+      UpdateExpression: `SET ${OWN.seek} = :seek`,
+      ConditionExpression: 'attribute_exists(leaseKey)',
       ExpressionAttributeValues: {
-        ':checkpoint': { S: position.sequenceNumber },
-        ':sub': { N: String(position.subSequenceNumber) },
-        ':zero': { N: '0' },
+        ':seek': {
+          M: {
+            sequenceNumber: { S: position.sequenceNumber },
+            subSequenceNumber: { N: String(position.subSequenceNumber) },
+            ...(timestampMs !== undefined && { timestampMs: { N: String(timestampMs) } }),
+          },
+        },
       },
     });
-    if (stored) {
-      return {
-        ...lease,
-        checkpoint: position,
-        leaseCounter: lease.leaseCounter + 1,
-        ownerSwitchesSinceCheckpoint: 0,
-      };
-    }
-    const current = await this.get(lease.leaseKey);
-    const isOurs =
-      current &&
-      isOwnWrite(lease, current, workerId) &&
-      comparePositions(current.checkpoint, position) === 0;
-    return isOurs ? current : undefined;
+  }
+
+  seek(lease: Lease, workerId: string | undefined, progress: Progress): Promise<Lease | undefined> {
+    return this.#progress(lease, workerId, progress, {
+      remove: [OWN.seek],
+      change: { seek: undefined },
+    });
   }
 
   async setChildren(leaseKey: string, childShardIds: readonly string[]): Promise<void> {
@@ -244,6 +257,43 @@ export class DynamoDbLeaseStore implements LeaseStore {
 
   close(): void {
     if (!this.#options.client) this.#client.destroy();
+  }
+
+  /** Writes how far the owner is: every attribute of it is set or removed. */
+  async #progress(
+    lease: Lease,
+    workerId: string | undefined,
+    progress: Progress,
+    besides: {
+      readonly set?: Item;
+      readonly remove?: readonly string[];
+      readonly change: Partial<Lease>;
+    },
+  ): Promise<Lease | undefined> {
+    const attributes: Record<string, AttributeValue | undefined> = {
+      ...progressAttributes(progress),
+      ...besides.set,
+      ...Object.fromEntries((besides.remove ?? []).map((name) => [name, undefined])),
+    };
+    const set = Object.entries(attributes).filter(([, value]) => value !== undefined);
+    const removed = Object.keys(attributes).filter((name) => attributes[name] === undefined);
+    const stored = await this.#update(lease, {
+      UpdateExpression:
+        `SET leaseCounter = :next, ${set.map(([name]) => `${name} = :${name}`).join(', ')}` +
+        ` REMOVE ${removed.join(', ')}`,
+      ConditionExpression: IS_UNCHANGED,
+      ExpressionAttributeValues: Object.fromEntries(
+        set.map(([name, value]) => [`:${name}`, value as AttributeValue]),
+      ),
+    });
+    if (stored) {
+      const leaseCounter = lease.leaseCounter + 1;
+      return { ...lease, ...progress, ...besides.change, leaseCounter };
+    }
+    const current = await this.get(lease.leaseKey);
+    const isOurs =
+      current && isOwnWrite(lease, current, workerId) && isSameProgress(current, progress);
+    return isOurs ? current : undefined;
   }
 
   /** An update that adds one to the counter. False if its condition does not hold. */
@@ -341,6 +391,49 @@ export class DynamoDbLeaseStore implements LeaseStore {
   }
 }
 
+/** Every attribute of the progress, undefined where there is none. */
+function progressAttributes(progress: Progress): Record<string, AttributeValue | undefined> {
+  const { checkpoint, pendingCheckpoint, startAtMs, finishedAbove, windowState } = progress;
+  return {
+    checkpoint: { S: checkpoint.sequenceNumber },
+    checkpointSubSequenceNumber: { N: String(checkpoint.subSequenceNumber) },
+    pendingCheckpoint: pendingCheckpoint && { S: pendingCheckpoint.position.sequenceNumber },
+    pendingCheckpointSubSequenceNumber: pendingCheckpoint && {
+      N: String(pendingCheckpoint.position.subSequenceNumber),
+    },
+    pendingCheckpointState: pendingCheckpoint?.state && { B: pendingCheckpoint.state },
+    [OWN.startAtMs]: startAtMs === undefined ? undefined : { N: String(startAtMs) },
+    [OWN.finishedAbove]: finishedAbove === undefined ? undefined : { S: finishedAbove },
+    [OWN.windowState]: windowState === undefined ? undefined : { S: windowState },
+  };
+}
+
+function parsePending(item: Item): PendingCheckpoint | undefined {
+  const sequenceNumber = item['pendingCheckpoint']?.S;
+  if (sequenceNumber === undefined) return undefined;
+  return {
+    position: {
+      sequenceNumber,
+      subSequenceNumber: Number(item['pendingCheckpointSubSequenceNumber']?.N ?? 0),
+    },
+    state: item['pendingCheckpointState']?.B,
+  };
+}
+
+function parseSeek(item: Item): SeekTarget | undefined {
+  const target = item[OWN.seek]?.M;
+  const sequenceNumber = target?.['sequenceNumber']?.S;
+  if (sequenceNumber === undefined) return undefined;
+  const timestampMs = target?.['timestampMs']?.N;
+  return {
+    position: {
+      sequenceNumber,
+      subSequenceNumber: Number(target?.['subSequenceNumber']?.N ?? 0),
+    },
+    timestampMs: timestampMs === undefined ? undefined : Number(timestampMs),
+  };
+}
+
 /** The lease a row holds; undefined for rows of other kinds and rows that cannot be read. */
 function parseLease(item: Item): Lease | undefined {
   const leaseKey = item['leaseKey']?.S;
@@ -362,6 +455,11 @@ function parseLease(item: Item): Lease | undefined {
       sequenceNumber,
       subSequenceNumber: Number(item['checkpointSubSequenceNumber']?.N ?? 0),
     },
+    startAtMs: item[OWN.startAtMs]?.N === undefined ? undefined : Number(item[OWN.startAtMs]?.N),
+    pendingCheckpoint: parsePending(item),
+    finishedAbove: item[OWN.finishedAbove]?.S,
+    windowState: item[OWN.windowState]?.S,
+    seek: parseSeek(item),
     parentShardIds: item['parentShardId']?.SS ?? [],
     childShardIds: item['childShardIds']?.SS ?? [],
     hashRange:

@@ -9,7 +9,7 @@ import {
 } from '@shardline/shared';
 
 import type { LeaseStore } from './lease-store.js';
-import type { Lease } from './lease.js';
+import { isSameProgress, type Lease, type Progress } from './lease.js';
 
 export interface HeldLeaseOptions {
   readonly store: LeaseStore;
@@ -101,27 +101,41 @@ export class HeldLease {
   }
 
   /**
-   * Stores a position; one that is not ahead of the stored one is passed over.
+   * Stores how far we are; what is behind the stored position, or says nothing new, is passed over.
    *
    * @throws ShardlineError `LEASE_LOST`; what the store threw.
    */
-  checkpoint(position: Position): Promise<void> {
+  checkpoint(progress: Progress): Promise<void> {
     return this.#exclusive(async () => {
-      const { store, workerId, clock } = this.#options;
-      if (comparePositions(position, this.#lease.checkpoint) <= 0) return;
-      const sentMs = clock.monotonicMs();
-      const lease = await store.checkpoint(this.#lease, workerId, position);
-      if (!lease) {
-        this.#end('lost');
-        throw lost(this.leaseKey);
-      }
-      this.#use(lease);
-      this.#extend(sentMs);
-      publishDiagnostics('shardline:consumer:checkpoint', () => ({
-        leaseKey: this.leaseKey,
-        ...position,
-      }));
+      if (comparePositions(progress.checkpoint, this.#lease.checkpoint) < 0) return;
+      if (isSameProgress(progress, this.#lease)) return;
+      await this.#store(progress, 'checkpoint');
     });
+  }
+
+  /**
+   * Moves the position anywhere, back too. Nothing of ours may run for it.
+   *
+   * @throws ShardlineError `LEASE_LOST`; what the store threw.
+   */
+  seek(progress: Progress): Promise<void> {
+    return this.#exclusive(() => this.#store(progress, 'seek'));
+  }
+
+  async #store(progress: Progress, how: 'checkpoint' | 'seek'): Promise<void> {
+    const { store, workerId, clock } = this.#options;
+    const sentMs = clock.monotonicMs();
+    const lease = await store[how](this.#lease, workerId, progress);
+    if (!lease) {
+      this.#end('lost');
+      throw lost(this.leaseKey);
+    }
+    this.#use(lease);
+    this.#extend(sentMs);
+    publishDiagnostics('shardline:consumer:checkpoint', () => ({
+      leaseKey: this.leaseKey,
+      ...progress.checkpoint,
+    }));
   }
 
   /** Gives it to whoever asked for it, or to nobody. Nothing of ours may run for it any more. */

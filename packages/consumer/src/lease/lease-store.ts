@@ -1,6 +1,4 @@
-import type { Position } from '@shardline/shared';
-
-import type { Lease } from './lease.js';
+import type { Lease, Progress, SeekTarget } from './lease.js';
 
 /** What became of a renewal. */
 export type Renewal =
@@ -32,8 +30,17 @@ export interface LeaseStore {
   completeHandOver(lease: Lease, workerId: string): Promise<boolean>;
   /** Gives the shard to nobody. False if the lease is not ours any more, or somebody asked for it. */
   release(lease: Lease, workerId: string): Promise<boolean>;
-  /** Stores a position, and counts as a renewal. Undefined if the lease is not ours any more. */
-  checkpoint(lease: Lease, workerId: string, position: Position): Promise<Lease | undefined>;
+  /** Stores how far its owner is, and counts as a renewal. Undefined if the lease is not ours any more. */
+  checkpoint(lease: Lease, workerId: string, progress: Progress): Promise<Lease | undefined>;
+  /** Asks whoever reads the shard, now or next, to go on elsewhere. False if there is no such lease. */
+  requestSeek(leaseKey: string, target: SeekTarget): Promise<boolean>;
+  /**
+   * Moves the position anywhere, back too, and takes back what was asked for by
+   * {@link requestSeek}; counts as a renewal. Undefined if the counter is not what we think it is.
+   *
+   * @param workerId - Of the owner; undefined if it has none.
+   */
+  seek(lease: Lease, workerId: string | undefined, progress: Progress): Promise<Lease | undefined>;
   /** Notes the children of a shard; no condition but that the lease exists. */
   setChildren(leaseKey: string, childShardIds: readonly string[]): Promise<void>;
   delete(leaseKey: string): Promise<void>;

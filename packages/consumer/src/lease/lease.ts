@@ -1,4 +1,4 @@
-import type { HashRange, Position } from '@shardline/shared';
+import { comparePositions, type HashRange, type Position } from '@shardline/shared';
 
 /** One row of the lease table: who reads a shard, and how far it was read. */
 export interface Lease {
@@ -11,20 +11,50 @@ export interface Lease {
   readonly checkpointOwner: string | undefined;
   readonly ownerSwitchesSinceCheckpoint: number;
   readonly checkpoint: Position;
+  /** Where reading begins while `checkpoint` is LATEST or AT_TIMESTAMP, epoch milliseconds of the service. */
+  readonly startAtMs: number | undefined;
+  /** A position that was prepared and not yet made the checkpoint. */
+  readonly pendingCheckpoint: PendingCheckpoint | undefined;
+  /** Positions ahead of the checkpoint whose records are handled, as `finished-above.ts` writes them. */
+  readonly finishedAbove: string | undefined;
+  /** The open tumbling window at the checkpoint, as `tumbling-window.ts` writes it. */
+  readonly windowState: string | undefined;
+  /** Where somebody wants the shard to be read from next. */
+  readonly seek: SeekTarget | undefined;
   /** Shards that must be finished before this one is started. */
   readonly parentShardIds: readonly string[];
   readonly childShardIds: readonly string[];
   readonly hashRange: HashRange | undefined;
 }
 
+/** The first half of a checkpoint in two phases. */
+export interface PendingCheckpoint {
+  readonly position: Position;
+  /** The application's own bytes, given to the next owner with the position. */
+  readonly state: Uint8Array | undefined;
+}
+
+/** A position to read from next, ahead of or behind where a shard is. */
+export interface SeekTarget {
+  readonly position: Position;
+  /** For the position AT_TIMESTAMP, epoch milliseconds. */
+  readonly timestampMs: number | undefined;
+}
+
+/** What an owner writes about how far it is. */
+export type Progress = Pick<
+  Lease,
+  'checkpoint' | 'startAtMs' | 'pendingCheckpoint' | 'finishedAbove' | 'windowState'
+>;
+
 /** Who reads the shard now. */
 export function ownerOf(lease: Lease): string | undefined {
   return lease.checkpointOwner ?? lease.leaseOwner;
 }
 
-/** True if every record of the shard has been handled. */
+/** True if every record of the shard has been handled, and nobody wants them again. */
 export function isFinished(lease: Lease): boolean {
-  return lease.checkpoint.sequenceNumber === 'SHARD_END';
+  return lease.checkpoint.sequenceNumber === 'SHARD_END' && lease.seek === undefined;
 }
 
 /** A lease as it is first written. */
@@ -38,5 +68,45 @@ export function newLease(
     checkpointOwner: undefined,
     ownerSwitchesSinceCheckpoint: 0,
     childShardIds: [],
+    startAtMs: undefined,
+    pendingCheckpoint: undefined,
+    finishedAbove: undefined,
+    windowState: undefined,
+    seek: undefined,
   };
 }
+
+/** Progress of somebody who has just come to a position. */
+export function progressAt(checkpoint: Position, startAtMs?: number): Progress {
+  return {
+    checkpoint,
+    startAtMs,
+    pendingCheckpoint: undefined,
+    finishedAbove: undefined,
+    windowState: undefined,
+  };
+}
+
+/** True if two say the same. */
+export function isSameProgress(a: Progress, b: Progress): boolean {
+  return (
+    comparePositions(a.checkpoint, b.checkpoint) === 0 &&
+    a.startAtMs === b.startAtMs &&
+    a.finishedAbove === b.finishedAbove &&
+    a.windowState === b.windowState &&
+    isSamePending(a.pendingCheckpoint, b.pendingCheckpoint)
+  );
+}
+
+function isSamePending(
+  a: PendingCheckpoint | undefined,
+  b: PendingCheckpoint | undefined,
+): boolean {
+  if (!a || !b) return a === b;
+  return (
+    comparePositions(a.position, b.position) === 0 &&
+    Buffer.compare(a.state ?? NOTHING, b.state ?? NOTHING) === 0
+  );
+}
+
+const NOTHING = new Uint8Array();

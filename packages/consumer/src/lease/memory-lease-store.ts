@@ -1,7 +1,5 @@
-import { comparePositions, type Position } from '@shardline/shared';
-
 import type { LeaseStore, Renewal } from './lease-store.js';
-import { type Lease, ownerOf } from './lease.js';
+import { isSameProgress, type Lease, ownerOf, type Progress, type SeekTarget } from './lease.js';
 
 /** Leases in this process, under the conditions a table would check. */
 export class MemoryLeaseStore implements LeaseStore {
@@ -85,18 +83,20 @@ export class MemoryLeaseStore implements LeaseStore {
     return Promise.resolve(true);
   }
 
-  checkpoint(lease: Lease, workerId: string, position: Position): Promise<Lease | undefined> {
-    const current = this.#leases.get(lease.leaseKey);
-    if (!current) return Promise.resolve(undefined);
-    if (current.leaseCounter !== lease.leaseCounter) {
-      const isOurs =
-        isOwnWrite(lease, current, workerId) &&
-        comparePositions(current.checkpoint, position) === 0;
-      return Promise.resolve(isOurs ? current : undefined);
-    }
+  checkpoint(lease: Lease, workerId: string, progress: Progress): Promise<Lease | undefined> {
     return Promise.resolve(
-      this.#write(current, { checkpoint: position, ownerSwitchesSinceCheckpoint: 0 }),
+      this.#progress(lease, workerId, { ...progress, ownerSwitchesSinceCheckpoint: 0 }),
     );
+  }
+
+  requestSeek(leaseKey: string, target: SeekTarget): Promise<boolean> {
+    const current = this.#leases.get(leaseKey);
+    if (current) this.#leases.set(leaseKey, { ...current, seek: target });
+    return Promise.resolve(current !== undefined);
+  }
+
+  seek(lease: Lease, workerId: string | undefined, progress: Progress): Promise<Lease | undefined> {
+    return Promise.resolve(this.#progress(lease, workerId, { ...progress, seek: undefined }));
   }
 
   setChildren(leaseKey: string, childShardIds: readonly string[]): Promise<void> {
@@ -112,6 +112,19 @@ export class MemoryLeaseStore implements LeaseStore {
 
   close(): void {}
 
+  #progress(
+    lease: Lease,
+    workerId: string | undefined,
+    change: Progress & Partial<Lease>,
+  ): Lease | undefined {
+    const current = this.#leases.get(lease.leaseKey);
+    if (!current) return undefined;
+    if (current.leaseCounter === lease.leaseCounter) return this.#write(current, change);
+    return isOwnWrite(lease, current, workerId) && isSameProgress(current, change)
+      ? current
+      : undefined;
+  }
+
   #write(current: Lease, change: Partial<Lease>): Lease {
     const lease = { ...current, ...change, leaseCounter: current.leaseCounter + 1 };
     this.#leases.set(lease.leaseKey, lease);
@@ -120,7 +133,7 @@ export class MemoryLeaseStore implements LeaseStore {
 }
 
 /** True if what stands in the store is what our own write, whose answer was lost, put there. */
-export function isOwnWrite(before: Lease, current: Lease, workerId: string): boolean {
+export function isOwnWrite(before: Lease, current: Lease, workerId: string | undefined): boolean {
   return current.leaseCounter === before.leaseCounter + 1 && ownerOf(current) === workerId;
 }
 

@@ -1,7 +1,35 @@
+import type { Clock, Timer } from '@shardline/shared';
 import murmurhash from 'murmurhash3js-revisited';
+
+import type { HandlerLimit } from './handler-limit.js';
 
 /** Runs one task. Resolves when it is done; never rejects. */
 export type LaneTask<Item> = (items: readonly Item[]) => Promise<void>;
+
+export interface LaneOptions {
+  readonly laneCount: number;
+  /** Most items that one run gets. */
+  readonly maxItems: number;
+  /** Most bytes that one run gets; a larger item runs alone. */
+  readonly maxBytes: number;
+  /** How long a lane waits for a fuller run. Unit: milliseconds. */
+  readonly windowMs: number;
+  readonly limit: HandlerLimit;
+  readonly clock: Clock;
+}
+
+interface Queued<Item> {
+  readonly item: Item;
+  readonly bytes: number;
+}
+
+interface Lane<Item> {
+  readonly queue: Queued<Item>[];
+  queuedBytes: number;
+  isRunning: boolean;
+  /** Ends a wait for more items or for the end of a pause. */
+  wake: (() => void) | undefined;
+}
 
 /**
  * Runs items in parallel, those of one key in order: the key's hash picks one of a fixed number of
@@ -9,34 +37,69 @@ export type LaneTask<Item> = (items: readonly Item[]) => Promise<void>;
  */
 export class Lanes<Item> {
   readonly #lanes: Lane<Item>[];
-  readonly #maxItems: number;
+  readonly #options: LaneOptions;
   readonly #run: LaneTask<Item>;
   #running = 0;
   #idleWaiters: (() => void)[] = [];
   #isStopped = false;
+  #isPaused = false;
+  #isFlushing = false;
 
-  /** @param maxItems - Most items that one call of `run` gets. */
-  constructor(laneCount: number, maxItems: number, run: LaneTask<Item>) {
-    this.#lanes = Array.from({ length: laneCount }, () => ({ queue: [], isRunning: false }));
-    this.#maxItems = maxItems;
+  constructor(options: LaneOptions, run: LaneTask<Item>) {
+    this.#options = options;
     this.#run = run;
+    this.#lanes = Array.from({ length: options.laneCount }, () => ({
+      queue: [],
+      queuedBytes: 0,
+      isRunning: false,
+      wake: undefined,
+    }));
   }
 
-  push(key: string, item: Item): void {
+  push(key: string, item: Item, bytes: number): void {
     const lane = this.#lanes[this.#lanes.length === 1 ? 0 : laneOf(key, this.#lanes.length)];
     if (!lane || this.#isStopped) return;
-    lane.queue.push(item);
-    if (lane.isRunning) return;
+    lane.queue.push({ item, bytes });
+    lane.queuedBytes += bytes;
+    if (lane.isRunning) {
+      if (lane.wake && this.#isFull(lane)) lane.wake();
+      return;
+    }
     lane.isRunning = true;
     this.#running += 1;
     // Not at once: what is pushed together may run together.
     queueMicrotask(() => void this.#drain(lane));
   }
 
+  /** Begins nothing until {@link resume}. What runs goes on. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#wakeAll();
+  }
+
+  /** From now on no lane waits for a fuller run. */
+  flush(): void {
+    this.#isFlushing = true;
+    this.#wakeAll();
+  }
+
+  /** Lanes wait for fuller runs again. */
+  fill(): void {
+    this.#isFlushing = false;
+  }
+
   /** Begins nothing more and forgets what waits. What runs goes on. */
   stop(): void {
     this.#isStopped = true;
-    for (const lane of this.#lanes) lane.queue.length = 0;
+    for (const lane of this.#lanes) {
+      lane.queue.length = 0;
+      lane.queuedBytes = 0;
+    }
+    this.#wakeAll();
   }
 
   /** Resolves when nothing runs and nothing waits. */
@@ -46,17 +109,59 @@ export class Lanes<Item> {
   }
 
   async #drain(lane: Lane<Item>): Promise<void> {
-    while (lane.queue.length > 0) await this.#run(lane.queue.splice(0, this.#maxItems));
+    const { limit, windowMs } = this.#options;
+    while (lane.queue.length > 0) {
+      if (this.#isPaused) await this.#asleep(lane, undefined);
+      else if (windowMs > 0 && !this.#isFlushing && !this.#isFull(lane))
+        await this.#asleep(lane, windowMs);
+      if (this.#isPaused && !this.#isStopped) continue;
+      const turn = limit.acquire();
+      if (turn) await turn;
+      if (this.#isPaused && !this.#isStopped) {
+        limit.release();
+        continue;
+      }
+      const items = this.#take(lane);
+      if (items.length > 0) await this.#run(items);
+      limit.release();
+    }
     lane.isRunning = false;
     this.#running -= 1;
     if (this.#running > 0) return;
     for (const waiter of this.#idleWaiters.splice(0)) waiter();
   }
-}
 
-interface Lane<Item> {
-  readonly queue: Item[];
-  isRunning: boolean;
+  /** Waits until the lane is woken, or for this long. */
+  async #asleep(lane: Lane<Item>, forMs: number | undefined): Promise<void> {
+    let timer: Timer | undefined;
+    await new Promise<void>((resolve) => {
+      lane.wake = resolve;
+      if (forMs !== undefined) timer = this.#options.clock.schedule(forMs, resolve);
+    });
+    lane.wake = undefined;
+    timer?.cancel();
+  }
+
+  #wakeAll(): void {
+    for (const { wake } of this.#lanes) wake?.();
+  }
+
+  #isFull({ queue, queuedBytes }: Lane<Item>): boolean {
+    return queue.length >= this.#options.maxItems || queuedBytes >= this.#options.maxBytes;
+  }
+
+  #take(lane: Lane<Item>): Item[] {
+    const { maxItems, maxBytes } = this.#options;
+    let count = 0;
+    let bytes = 0;
+    for (const { bytes: own } of lane.queue) {
+      if (count === maxItems || (count > 0 && bytes + own > maxBytes)) break;
+      count += 1;
+      bytes += own;
+    }
+    lane.queuedBytes -= bytes;
+    return lane.queue.splice(0, count).map(({ item }) => item);
+  }
 }
 
 /** The lane of a key, from 0 to `laneCount - 1`. */

@@ -1,4 +1,4 @@
-import type { Position } from '@shardline/shared';
+import { comparePositions, type Position } from '@shardline/shared';
 
 /** A user record that was begun: where it stands, and what it is a part of. */
 export interface Ticket {
@@ -44,9 +44,44 @@ export class Watermark {
     }
   }
 
-  /** Moves the position over records that need no handling, if nothing before them is open. */
+  /** Moves the position over a record that needs no handling, if nothing before it is open. */
   skipTo(position: Position): void {
-    if (this.openCount === 0) this.#position = position;
-    else this.finish(this.begin(position));
+    if (this.openCount > 0) this.finish(this.begin(position));
+    else if (!this.#position || comparePositions(position, this.#position) > 0)
+      this.#position = position;
+  }
+
+  /** Where the position would be if these were done, too. */
+  positionWith(tickets: readonly Ticket[]): Position | undefined {
+    const also = new Set(tickets);
+    let position = this.#position;
+    for (let at = this.#head; at < this.#open.length; at += 1) {
+      const ticket = this.#open[at] as Ticket;
+      if (!ticket.isDone && !also.has(ticket)) break;
+      position = ticket.position;
+    }
+    return position;
+  }
+
+  /** Positions that are done although one before them is not, the nearest first. */
+  finishedAbove(limit: number): Position[] {
+    const result: Position[] = [];
+    for (let at = this.#head; at < this.#open.length && result.length < limit; at += 1) {
+      const { isDone, position } = this.#open[at] as Ticket;
+      if (isDone) result.push(position);
+    }
+    return result;
+  }
+
+  /** Forgets what is open: it is read again from the position. */
+  rewind(): void {
+    this.#open.length = 0;
+    this.#head = 0;
+  }
+
+  /** Begins anew elsewhere. */
+  reset(): void {
+    this.rewind();
+    this.#position = undefined;
   }
 }

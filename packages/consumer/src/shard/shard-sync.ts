@@ -1,4 +1,4 @@
-import type { HashRange, Position } from '@shardline/shared';
+import { compareSequenceNumbers, type HashRange, type Position } from '@shardline/shared';
 
 import { isFinished, type Lease, newLease } from '../lease/lease.js';
 
@@ -120,6 +120,28 @@ export function removableLeases(leases: readonly Lease[], shards: readonly Shard
     });
     return haveBegun && !lease.parentShardIds.some((id) => byKey.has(id));
   });
+}
+
+/**
+ * Unfinished leases of shards that the stream has forgotten, such as after a worker fleet was away for
+ * longer than the retention: nothing of them can be read any more, and their children wait for them. A
+ * shard that was just born may be missing from a listing, too, but it is younger than all that are listed.
+ */
+export function forgottenLeases(leases: readonly Lease[], shards: readonly Shard[]): Lease[] {
+  const listed = new Set(shards.map(({ shardId }) => shardId));
+  return leases.filter(
+    (lease) =>
+      !isFinished(lease) &&
+      !listed.has(lease.leaseKey) &&
+      shards.some(({ shardId }) => compareShardIds(shardId, lease.leaseKey) > 0),
+  );
+}
+
+/** Younger shards have greater numbers; ids of another form compare as text. */
+export function compareShardIds(a: string, b: string): number {
+  const [first, second] = [a.split('-').at(-1) ?? '', b.split('-').at(-1) ?? ''];
+  if (!/^\d+$/.test(first) || !/^\d+$/.test(second)) return a < b ? -1 : a > b ? 1 : 0;
+  return compareSequenceNumbers(first, second);
 }
 
 function leaseFor(

@@ -1,31 +1,25 @@
 import {
   awsErrorName,
-  type ByteBudget,
   type Clock,
-  type DamagePolicy,
   fullJitterMs,
-  comparePositions,
   isShardlineError,
-  type KinesisRecord,
   pause,
   type Position,
   publishDiagnostics,
   type Random,
-  type RangeCheck,
-  RecordDecoder,
   sleep,
-  type UserRecord,
 } from '@shardline/shared';
 
-import type { ChildShard, FetchedBatch, Fetcher } from '../fetch/fetcher.js';
-import { bytesOf } from '../fetch/polling-fetcher.js';
+import type { ChildShard, Fetcher, StartingPoint } from '../fetch/fetcher.js';
 import { type HeldLease, isConcrete } from '../lease/held-lease.js';
 import type { LeaseStore } from '../lease/lease-store.js';
-import { isFinished } from '../lease/lease.js';
-import { DuplicateFilter } from '../processing/duplicate-filter.js';
-import type { DeadLetter, HandlerContext, RecordHandler } from '../processing/handler.js';
-import { Lanes } from '../processing/lanes.js';
-import { type Ticket, Watermark } from '../processing/watermark.js';
+import { isFinished, progressAt, type SeekTarget } from '../lease/lease.js';
+import type { StartedShard } from '../processing/handler.js';
+import {
+  type ProcessorCounts,
+  type ProcessorOptions,
+  ShardProcessor,
+} from '../processing/shard-processor.js';
 import { childLeases } from './shard-sync.js';
 
 /** What a shard that this worker owns is doing. */
@@ -34,6 +28,12 @@ export type ShardState =
   | 'waiting'
   /** It is read and its records are handled. */
   | 'processing'
+  /** Somebody paused it: it is not read, and no handler begins. */
+  | 'paused'
+  /** It goes on at another position, once what runs is finished. */
+  | 'seeking'
+  /** A bounded read has come to its bound. */
+  | 'bounded'
   /** It is not read any more; what was begun is finished, then it is given away. */
   | 'draining'
   /** Its end was reached; what was begun is finished, then its children may start. */
@@ -42,7 +42,7 @@ export type ShardState =
   | 'released'
   | 'lost';
 
-export interface ShardStatus {
+export interface ShardStatus extends Readonly<ProcessorCounts> {
   readonly shardId: string;
   readonly state: ShardState;
   /** Why it is in that state, or what stands in its way. */
@@ -51,123 +51,125 @@ export interface ShardStatus {
   readonly since: number;
   /** Up to where all records are handled. */
   readonly position: Position;
+  /** As the last read told; undefined before the first. */
   readonly millisBehindLatest: number | undefined;
   /** Records read and not yet handled. */
   readonly pendingRecords: number;
-  /** User records that were dropped because another shard owns their hash keys. */
-  readonly droppedRecords: number;
-  /** Second copies of records, dropped because their producer marked them. */
-  readonly duplicateRecords: number;
 }
 
-export interface ShardWorkerOptions {
+export interface ShardWorkerOptions extends ProcessorOptions {
   readonly workerId: string;
   readonly store: LeaseStore;
   readonly fetcher: Fetcher;
-  readonly budget: ByteBudget;
-  readonly handler: RecordHandler;
-  readonly deadLetter: DeadLetter | undefined;
-  readonly initialTimestamp: Date | undefined;
-  readonly concurrency: number;
-  readonly maxBatchRecords: number;
-  readonly maxAttempts: number;
+  /** Where AT_TIMESTAMP is, unless the lease says so. */
+  readonly initialTimestampMs: number | undefined;
+  readonly checkpointing: 'auto' | 'manual';
   readonly checkpointIntervalMs: number;
+  /** 0 leaves it to the interval. */
+  readonly checkpointRecords: number;
   readonly drainTimeoutMs: number;
-  readonly duplicateWindowRecords: number;
-  readonly maxRawBytes: number;
-  readonly onDamage: DamagePolicy;
-  readonly rangeCheck: RangeCheck;
   readonly clock: Clock;
   readonly random: Random;
 }
 
-/** A record on its way to the handler. */
-interface Task {
-  readonly record: UserRecord;
-  readonly ticket: Ticket;
-  readonly source: Source;
-}
-
-/** One batch that was read; its bytes are given back when its last record is done. */
-interface Source {
-  readonly bytes: number;
-  readonly millisBehindLatest: number;
-  remaining: number;
-}
-
 const PARENT_POLL_MS = 1_000;
-const HANDLER_BACKOFF = { baseMs: 200, capMs: 30_000 };
 const RESTART_BACKOFF = { baseMs: 500, capMs: 30_000 };
+/** An event may stand where no record does: behind every user record of its sequence number. */
+const BEHIND_ALL = 2 ** 31 - 1;
 
 /** One owned shard, from the lease to its end: read, handle, checkpoint, and let go. */
 export class ShardWorker {
   readonly #held: HeldLease;
   readonly #options: ShardWorkerOptions;
-  readonly #watermark = new Watermark();
-  readonly #lanes: Lanes<Task>;
-  readonly #decoder: RecordDecoder;
   /** Aborts the reading when the lease ends or the shard is to be given away. */
   readonly #reading = new AbortController();
   /** Aborts the handlers when the lease ends or their time to finish is over. */
   readonly #handling = new AbortController();
-  readonly #sources = new Set<Source>();
+  /** Aborts this turn of reading: something else is to be done first. */
+  #turn = new AbortController();
+  #processor: ShardProcessor;
+  /** Processors of before a seek whose handlers may still run. */
+  #former: Promise<void> = Promise.resolve();
   #state: ShardState = 'waiting';
   #reason = 'just taken';
   #since: number;
   #trouble: string | undefined;
-  #handlerTrouble: string | undefined;
+  #isPaused = false;
+  #drainTimeoutMs: number;
+  #seekTarget: SeekTarget | undefined;
+  #soughtAtCounter = 0;
   #millisBehindLatest: number | undefined;
-  #droppedRecords = 0;
-  #duplicateRecords = 0;
-  readonly #duplicates: DuplicateFilter;
+  #finishedSinceStored = 0;
+  #storing: Promise<void> | undefined;
 
   constructor(held: HeldLease, options: ShardWorkerOptions) {
     this.#held = held;
     this.#options = options;
     this.#since = options.clock.now();
-    this.#decoder = new RecordDecoder({
-      onDamage: options.onDamage,
-      rangeCheck: options.rangeCheck,
-      maxRawBytes: options.maxRawBytes,
-      ...(held.lease.hashRange && { hashRange: held.lease.hashRange }),
-      onDropped: (count) => (this.#droppedRecords += count),
-    });
-    this.#duplicates = new DuplicateFilter(options.duplicateWindowRecords);
-    this.#lanes = new Lanes(
-      options.concurrency,
-      options.handler.processBatch ? options.maxBatchRecords : 1,
-      (tasks) => this.#handle(tasks),
-    );
+    this.#drainTimeoutMs = options.drainTimeoutMs;
+    this.#processor = this.#newProcessor();
+    this.#seekTarget = held.lease.seek;
     held.signal.addEventListener('abort', () => {
       this.#reading.abort(held.signal.reason);
       this.#handling.abort(held.signal.reason);
     });
+    this.#reading.signal.addEventListener('abort', () => this.#turn.abort());
   }
 
   get status(): ShardStatus {
+    const { counts, position, openCount, trouble } = this.#processor;
     return {
+      ...counts,
       shardId: this.#shardId,
       state: this.#state,
-      reason: this.#handlerTrouble ?? this.#trouble ?? this.#reason,
+      reason: trouble ?? this.#trouble ?? this.#reason,
       since: this.#since,
-      position: this.#watermark.position ?? this.#held.lease.checkpoint,
+      position: position ?? this.#held.lease.checkpoint,
       millisBehindLatest: this.#millisBehindLatest,
-      pendingRecords: this.#watermark.openCount,
-      droppedRecords: this.#droppedRecords,
-      duplicateRecords: this.#duplicateRecords,
+      pendingRecords: openCount,
     };
   }
 
   /** Resolves when no handler runs for the shard; that can be after {@link run}, if one hangs. */
-  handlersDone(): Promise<void> {
-    return this.#lanes.idle();
+  async handlersDone(): Promise<void> {
+    await Promise.all([this.#former, this.#processor.idle()]);
   }
 
-  /** Stops reading, finishes what was begun, stores the position and gives the shard away. */
-  drain(reason: string): void {
+  /**
+   * Stops reading, finishes what was begun, stores the position and gives the shard away.
+   *
+   * @param timeoutMs - How long handlers may take.
+   */
+  drain(reason: string, timeoutMs: number = this.#options.drainTimeoutMs): void {
     if (this.#reading.signal.aborted) return;
+    this.#drainTimeoutMs = timeoutMs;
     this.#enter('draining', reason);
     this.#reading.abort(new Error(reason));
+  }
+
+  /** Reads nothing and begins no handler until {@link resume}. What runs is finished. */
+  pause(): void {
+    this.#isPaused = true;
+    this.#processor.pause();
+    this.#turn.abort();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#processor.resume();
+    this.#turn.abort();
+  }
+
+  /**
+   * Goes on elsewhere, once what runs is finished.
+   *
+   * @param leaseCounter - Of the lease when the target was seen in it: an old listing may hold one that
+   * was followed already.
+   */
+  seek(target: SeekTarget, leaseCounter: number): void {
+    if (this.#seekTarget || leaseCounter < this.#soughtAtCounter) return;
+    this.#seekTarget = target;
+    this.#turn.abort();
   }
 
   /**
@@ -178,10 +180,9 @@ export class ShardWorker {
   async run(previous: Promise<void>): Promise<void> {
     const checkpoints = this.#checkpointRegularly();
     try {
-      await this.#waitForParents(previous);
-      const children = await this.#readAll();
-      if (children) await this.#endShard(children);
-      else await this.#giveAway();
+      this.#enter('waiting', 'a handler of an earlier ownership still runs');
+      await Promise.race([previous, aborted(this.#reading.signal)]);
+      while (!(await this.#lead())) await this.#applySeek();
     } catch {
       // What went wrong is in the state; if the lease is still there, it expires.
       this.#held.abandon();
@@ -189,10 +190,8 @@ export class ShardWorker {
     if (this.#state !== 'finished' && this.#state !== 'released') {
       this.#enter('lost', 'the lease is not ours any more');
     }
-    this.#lanes.stop();
     this.#reading.abort();
-    for (const source of this.#sources) this.#options.budget.release(source.bytes);
-    this.#sources.clear();
+    this.#processor.stop();
     await checkpoints;
   }
 
@@ -200,13 +199,31 @@ export class ShardWorker {
     return this.#held.leaseKey;
   }
 
-  async #waitForParents(previous: Promise<void>): Promise<void> {
+  #newProcessor(): ShardProcessor {
+    return new ShardProcessor(this.#held, this.#options, this.#handling.signal, (records) =>
+      this.#onFinished(records),
+    );
+  }
+
+  /** Reads the shard to its end or until it is given away. False if it is to go on elsewhere before. */
+  async #lead(): Promise<boolean> {
+    if (this.#seekTarget) return false;
+    await this.#waitForParents();
+    if (!this.#reading.signal.aborted) await this.#tellStarted();
+    const children = await this.#readAll();
+    if (this.#seekTarget && !this.#reading.signal.aborted) return false;
+    if (!children) {
+      await this.#giveAway();
+      return true;
+    }
+    return this.#endShard(children);
+  }
+
+  async #waitForParents(): Promise<void> {
     const { store, clock } = this.#options;
     const stop = this.#reading.signal;
-    this.#enter('waiting', 'a handler of an earlier ownership still runs');
-    await Promise.race([previous, aborted(stop)]);
     for (const parentId of this.#held.lease.parentShardIds) {
-      while (!stop.aborted) {
+      while (!stop.aborted && !this.#seekTarget) {
         const parent = await store.get(parentId).catch(() => 'unknown' as const);
         if (parent === undefined || (parent !== 'unknown' && isFinished(parent))) break;
         this.#enter('waiting', `parent ${parentId} is not finished`);
@@ -215,164 +232,215 @@ export class ShardWorker {
     }
   }
 
-  /** Reads until the shard ends; undefined if it is to be given away before. */
-  async #readAll(): Promise<readonly ChildShard[] | undefined> {
-    const { clock, random } = this.#options;
-    const stop = this.#reading.signal;
-    for (let failures = 0; !stop.aborted; failures += 1) {
-      this.#enter('processing', 'reading');
-      try {
-        return await this.#readOnce();
-      } catch (error) {
-        if (stop.aborted) break;
-        // Such as a record that cannot be decoded: nothing is skipped, it is read again.
-        this.#trouble = isShardlineError(error) ? error.code : awsErrorName(error);
-        await Promise.race([this.#lanes.idle(), aborted(stop)]);
-        await pause(clock, fullJitterMs(RESTART_BACKOFF, failures, random), stop);
-      }
-    }
-    return undefined;
+  async #tellStarted(): Promise<void> {
+    const { handler } = this.#options;
+    if (!handler.shardStarted) return;
+    const shard: StartedShard = {
+      ...this.#shardForHooks(),
+      pendingCheckpoint: this.#held.lease.pendingCheckpoint,
+    };
+    await this.#untilHookSucceeds('shardStarted', () => handler.shardStarted?.(shard));
   }
 
-  async #readOnce(): Promise<readonly ChildShard[] | undefined> {
-    const { fetcher, initialTimestamp } = this.#options;
-    const from = this.#watermark.position ?? this.#held.lease.checkpoint;
-    const stop = this.#reading.signal;
-    // What is read again after a failure is no copy.
-    this.#duplicates.clear();
-    const batches = fetcher.fetch(
-      this.#shardId,
-      { position: from, timestamp: initialTimestamp },
-      stop,
-      (trouble) => (this.#trouble = trouble),
-    );
-    for await (const batch of batches) {
-      await this.#accept(batch, from);
-      if (batch.childShards) return batch.childShards;
-    }
-    return undefined;
-  }
-
-  /** Decodes a batch and hands its records to the lanes, once there is room for it. */
-  async #accept(batch: FetchedBatch, from: Position): Promise<void> {
-    const { budget } = this.#options;
-    this.#millisBehindLatest = batch.millisBehindLatest;
-    this.#trouble = undefined;
-    if (batch.records.length === 0) return;
-    const bytes = Math.min(bytesOf(batch), budget.capacityBytes);
-    await budget.acquire(bytes, this.#reading.signal);
-    const source: Source = { bytes, millisBehindLatest: batch.millisBehindLatest, remaining: 1 };
-    this.#sources.add(source);
-    try {
-      for (const record of batch.records) this.#begin(record, from, source);
-    } finally {
-      this.#finishOne(source);
-    }
-  }
-
-  /** Hands the user records of one Kinesis record to the lanes, but those that were handled before. */
-  #begin(kinesisRecord: KinesisRecord, from: Position, source: Source): void {
-    const isResuming = isConcrete(from);
-    const records: UserRecord[] = [];
-    this.#decoder.decodeInto(kinesisRecord, records);
-    for (const record of records) {
-      if (isResuming && comparePositions(record, from) <= 0) continue;
-      if (this.#duplicates.isCopy(record.origin)) {
-        this.#duplicateRecords += 1;
-        continue;
-      }
-      source.remaining += 1;
-      const { sequenceNumber, subSequenceNumber } = record;
-      const ticket = this.#watermark.begin({ sequenceNumber, subSequenceNumber });
-      this.#lanes.push(record.partitionKey ?? '', { record, ticket, source });
-    }
-  }
-
-  /** Calls the handler until it succeeds, the records are given up by policy, or the shard is gone. */
-  async #handle(tasks: readonly Task[]): Promise<void> {
-    const { clock, random, maxAttempts, deadLetter } = this.#options;
-    const signal = this.#handling.signal;
-    const records = tasks.map(({ record }) => record);
-    for (let attempt = 1; this.#held.isValid && !signal.aborted; attempt += 1) {
-      const context = this.#context(tasks, attempt);
-      try {
-        try {
-          await this.#call(records, context);
-        } catch (error) {
-          publishDiagnostics('shardline:consumer:handler-failure', () => ({
-            shardId: this.#shardId,
-            attempt,
-            error,
-          }));
-          if (!deadLetter || maxAttempts === 0 || attempt < maxAttempts || signal.aborted)
-            throw error;
-          await deadLetter(records, error, context);
-        }
-        this.#handlerTrouble = undefined;
-        for (const { ticket, source } of tasks) {
-          this.#watermark.finish(ticket);
-          this.#finishOne(source);
-        }
-        return;
-      } catch {
-        this.#handlerTrouble = `the handler failed, attempt ${attempt}`;
-        const delayMs = fullJitterMs(HANDLER_BACKOFF, attempt - 1, random);
-        await pause(clock, delayMs, signal);
-      }
-    }
-  }
-
-  #context(tasks: readonly Task[], attempt: number): HandlerContext {
-    const held = this.#held;
-    const { signal } = this.#handling;
+  #shardForHooks(): Omit<StartedShard, 'pendingCheckpoint'> {
     return {
       shardId: this.#shardId,
-      // Looked at anew each time: after a stall the timer that would abort it may not have fired yet.
-      get signal() {
-        return held.isValid ? signal : held.signal;
-      },
-      fencingToken: held.fencingToken,
-      attempt,
-      millisBehindLatest: tasks[0]?.source.millisBehindLatest ?? 0,
+      position: this.#processor.position ?? this.#held.lease.checkpoint,
+      fencingToken: this.#held.fencingToken,
+      signal: this.#handling.signal,
     };
   }
 
-  async #call(records: readonly UserRecord[], context: HandlerContext): Promise<void> {
-    const { handler } = this.#options;
-    if (handler.processBatch) await handler.processBatch(records, context);
-    else await handler.processRecord(records[0] as UserRecord, context);
+  /** Calls a hook until it succeeds or the shard is to be given away. */
+  async #untilHookSucceeds(name: string, call: () => Promise<void> | void): Promise<boolean> {
+    const { clock, random } = this.#options;
+    for (let failures = 0; !this.#reading.signal.aborted; failures += 1) {
+      try {
+        await call();
+        this.#trouble = undefined;
+        return true;
+      } catch {
+        this.#trouble = `${name} failed, attempt ${failures + 1}`;
+        const delayMs = fullJitterMs(RESTART_BACKOFF, failures, random);
+        await pause(clock, delayMs, this.#reading.signal);
+      }
+    }
+    return false;
   }
 
-  #finishOne(source: Source): void {
-    source.remaining -= 1;
-    if (source.remaining === 0 && this.#sources.delete(source)) {
-      this.#options.budget.release(source.bytes);
+  /** Reads until the shard ends; undefined if it is to be given away, or to go on elsewhere, before. */
+  async #readAll(): Promise<readonly ChildShard[] | undefined> {
+    let from = this.#startingPoint();
+    let doneThrough = this.#doneThrough();
+    /** Failures in a row; after one, what was begun is finished and reading begins behind it. */
+    let failures = 0;
+    let isBroken = false;
+    while (!this.#reading.signal.aborted && !this.#seekTarget) {
+      const turn = this.#newTurn();
+      if (this.#isPaused || this.#processor.isBoundReached) {
+        if (this.#isPaused) this.#enter('paused', 'paused by the application');
+        else this.#enter('bounded', 'everything inside the bound was read');
+        await aborted(turn);
+        continue;
+      }
+      this.#enter('processing', 'reading');
+      if (isBroken) {
+        if (!(await this.#recover(failures, turn))) continue;
+        isBroken = false;
+        from = this.#startingPoint();
+        doneThrough = this.#doneThrough();
+      }
+      const { fetcher } = this.#options;
+      try {
+        const batches = fetcher.fetch(this.#shardId, from, turn, (what) => (this.#trouble = what));
+        for await (const batch of batches) {
+          this.#millisBehindLatest = batch.millisBehindLatest;
+          this.#trouble = undefined;
+          await this.#processor.accept(batch, doneThrough, turn);
+          failures = 0;
+          from = batch.resume;
+          await this.#pin(from);
+          if (this.#processor.isBoundReached) break;
+          if (batch.childShards) return batch.childShards;
+        }
+      } catch (error) {
+        // Waiting for room was given up: nothing of the batch was begun.
+        if (turn.aborted && !isShardlineError(error)) continue;
+        isBroken = true;
+        failures += 1;
+        this.#trouble = isShardlineError(error) ? error.code : awsErrorName(error);
+        // Somebody else may be nearer to the service.
+        if (isShardlineError(error, 'SERVICE_UNAVAILABLE')) this.drain(error.message);
+      }
     }
+    return undefined;
+  }
+
+  /**
+   * After something such as a record that cannot be decoded: waits until all that was begun is done,
+   * and a while. Nothing is skipped: what follows is read again.
+   *
+   * @returns False if something else is to be done before.
+   */
+  async #recover(failures: number, turn: AbortSignal): Promise<boolean> {
+    const { clock, random } = this.#options;
+    await Promise.race([this.#processor.idle(), aborted(turn)]);
+    if (!(await pause(clock, fullJitterMs(RESTART_BACKOFF, failures - 1, random), turn)))
+      return false;
+    this.#processor.forgetCopies();
+    return true;
+  }
+
+  /** Where to read from: what is handled, or what the lease says. */
+  #startingPoint(): StartingPoint {
+    const { checkpoint, startAtMs } = this.#held.lease;
+    const position = this.#processor.position ?? checkpoint;
+    const { sequenceNumber } = position;
+    const isPinned = sequenceNumber === 'LATEST' && startAtMs !== undefined;
+    if (sequenceNumber !== 'AT_TIMESTAMP' && !isPinned) {
+      return { position, timestampMs: undefined, isAfter: false };
+    }
+    return {
+      position: { sequenceNumber: 'AT_TIMESTAMP', subSequenceNumber: 0 },
+      timestampMs: startAtMs ?? this.#options.initialTimestampMs,
+      isAfter: false,
+    };
+  }
+
+  #doneThrough(): Position | undefined {
+    const position = this.#processor.position ?? this.#held.lease.checkpoint;
+    return isConcrete(position) ? position : undefined;
+  }
+
+  /** Makes a place of LATEST as soon as there is one, so that a next owner begins there and loses nothing. */
+  async #pin({ position, timestampMs }: StartingPoint): Promise<void> {
+    const { lease } = this.#held;
+    const isUnpinned =
+      lease.checkpoint.sequenceNumber === 'LATEST' && lease.startAtMs === undefined;
+    if (!isUnpinned || this.#processor.position) return;
+    try {
+      if (timestampMs !== undefined) {
+        await this.#held.checkpoint({ ...lease, startAtMs: timestampMs });
+      } else if (isConcrete(position)) {
+        this.#processor.skipTo({ ...position, subSequenceNumber: BEHIND_ALL });
+        await this.#held.checkpoint(this.#processor.progress);
+      }
+    } catch {
+      // The next batch tries again; a lost lease ends all this.
+    }
+  }
+
+  /** Stops what was begun, moves the position, and begins anew. */
+  async #applySeek(): Promise<void> {
+    const { position, timestampMs } = this.#seekTarget as SeekTarget;
+    this.#enter('seeking', 'what runs is finished first');
+    const former = this.#processor;
+    former.stop();
+    await Promise.race([former.idle(), aborted(this.#held.signal)]);
+    this.#former = Promise.all([this.#former, former.idle()]).then(() => {});
+    await this.#persistently(() => this.#held.seek(progressAt(position, timestampMs)));
+    this.#soughtAtCounter = this.#held.lease.leaseCounter;
+    this.#seekTarget = undefined;
+    this.#millisBehindLatest = undefined;
+    this.#processor = this.#newProcessor();
+    if (this.#isPaused) this.#processor.pause();
+    if (this.#reading.signal.aborted) await this.#giveAway();
+  }
+
+  #onFinished(records: number): void {
+    const { checkpointing, checkpointRecords } = this.#options;
+    this.#finishedSinceStored += records;
+    if (checkpointing === 'manual' || checkpointRecords === 0) return;
+    if (this.#finishedSinceStored >= checkpointRecords) void this.#storeProgress().catch(() => {});
   }
 
   async #checkpointRegularly(): Promise<void> {
-    const { clock, checkpointIntervalMs } = this.#options;
+    const { clock, checkpointIntervalMs, checkpointing } = this.#options;
+    if (checkpointing === 'manual') return;
     while (!this.#held.signal.aborted) {
       await pause(clock, checkpointIntervalMs, this.#held.signal);
       // A store that cannot be reached is asked again next time; a lost lease ends all this.
-      await this.#storePosition().catch(() => {});
+      await this.#storeProgress().catch(() => {});
     }
   }
 
-  async #storePosition(): Promise<void> {
-    const { position } = this.#watermark;
-    if (position) await this.#held.checkpoint(position);
+  /** Stores how far it is; one at a time, whoever asks. */
+  #storeProgress(): Promise<void> {
+    // A seek is under way: what was handled before it says nothing of after it.
+    if (this.#state === 'seeking') return Promise.resolve();
+    this.#finishedSinceStored = 0;
+    this.#storing ??= this.#held.checkpoint(this.#processor.progress).finally(() => {
+      this.#storing = undefined;
+    });
+    return this.#storing;
   }
 
-  /** The end of a shard that was read to its end. Its children exist before it is finished. */
-  async #endShard(children: readonly ChildShard[]): Promise<void> {
-    const { store } = this.#options;
+  /**
+   * The end of a shard that was read to its end. Its children exist before it is finished.
+   *
+   * @returns False if the shard is to be read elsewhere again.
+   */
+  async #endShard(children: readonly ChildShard[]): Promise<boolean> {
+    const { store, handler } = this.#options;
     // A drain may come now, too: then they have as long as any others.
     this.#enter('ending', 'the last records are being handled');
-    await Promise.race([this.#lanes.idle(), aborted(this.#reading.signal)]);
-    if (this.#watermark.openCount > 0) {
+    this.#processor.flush();
+    this.#processor.endWindow();
+    for (let turn = this.#newTurn(); ; turn = this.#newTurn()) {
+      await Promise.race([this.#processor.idle(), aborted(turn)]);
+      if (this.#seekTarget && !this.#reading.signal.aborted) return false;
+      if (!turn.aborted || this.#reading.signal.aborted) break;
+    }
+    if (this.#processor.openCount > 0 || this.#reading.signal.aborted) {
       await this.#giveAway();
-      return;
+      return true;
+    }
+    const isTold = await this.#untilHookSucceeds('shardEnded', () =>
+      handler.shardEnded?.(this.#shardForHooks()),
+    );
+    if (!isTold) {
+      await this.#giveAway();
+      return true;
     }
     const parentIds = new Set(children.flatMap(({ parentShardIds }) => parentShardIds));
     for (const parentId of parentIds) await this.#waitUntilLeased(parentId);
@@ -384,11 +452,12 @@ export class ShardWorker {
       ),
     );
     await this.#persistently(() =>
-      this.#held.checkpoint({ sequenceNumber: 'SHARD_END', subSequenceNumber: 0 }),
+      this.#held.checkpoint(progressAt({ sequenceNumber: 'SHARD_END', subSequenceNumber: 0 })),
     );
     await this.#held.release().catch(() => {});
     this.#held.finish();
     this.#enter('finished', 'all its records are handled');
+    return true;
   }
 
   /**
@@ -405,19 +474,25 @@ export class ShardWorker {
 
   /** Finishes what was begun, within its time, and lets another worker go on from there. */
   async #giveAway(): Promise<void> {
-    const { clock, drainTimeoutMs } = this.#options;
+    const { clock, checkpointing } = this.#options;
+    const drainTimeoutMs = this.#drainTimeoutMs;
     const timer = clock.schedule(drainTimeoutMs, () => {
       this.#handling.abort(new Error(`handlers did not finish within ${drainTimeoutMs} ms`));
     });
-    await Promise.race([this.#lanes.idle(), aborted(this.#handling.signal)]);
+    if (this.#isPaused) this.#processor.stop();
+    this.#processor.flush();
+    await Promise.race([this.#processor.idle(), aborted(this.#handling.signal)]);
     timer.cancel();
-    this.#lanes.stop();
+    this.#processor.stop();
     if (this.#handling.signal.aborted) {
       this.#enter('draining', 'a handler does not heed its signal');
     }
     // However long it takes: the next owner must not begin while a handler of ours runs.
-    await Promise.race([this.#lanes.idle(), aborted(this.#held.signal)]);
-    await this.#storePosition();
+    await Promise.race([this.handlersDone(), aborted(this.#held.signal)]);
+    if (checkpointing === 'auto') {
+      await this.#storing?.catch(() => {});
+      await this.#held.checkpoint(this.#processor.progress);
+    }
     await this.#held.release();
     this.#enter('released', 'given away');
   }
@@ -436,9 +511,16 @@ export class ShardWorker {
     }
   }
 
+  /** A signal for what is done now: it aborts when anything else is to be done first. */
+  #newTurn(): AbortSignal {
+    if (this.#turn.signal.aborted) this.#turn = new AbortController();
+    if (this.#reading.signal.aborted) this.#turn.abort();
+    return this.#turn.signal;
+  }
+
   #enter(state: ShardState, reason: string): void {
     if (this.#state === state && this.#reason === reason) return;
-    if (state === 'processing' && this.#reading.signal.aborted) return;
+    if (DURING_READING.has(state) && this.#reading.signal.aborted) return;
     if (this.#state !== state) this.#since = this.#options.clock.now();
     this.#state = state;
     this.#reason = reason;
@@ -450,6 +532,8 @@ export class ShardWorker {
     }));
   }
 }
+
+const DURING_READING: ReadonlySet<ShardState> = new Set(['processing', 'paused', 'bounded']);
 
 /** Resolves when the signal aborts. */
 function aborted(signal: AbortSignal): Promise<void> {

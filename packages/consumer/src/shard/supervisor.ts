@@ -13,7 +13,13 @@ import { HeldLease } from '../lease/held-lease.js';
 import { LeaseObserver } from '../lease/lease-observer.js';
 import type { LeaseStore } from '../lease/lease-store.js';
 import { isFinished, type Lease, ownerOf } from '../lease/lease.js';
-import { firstLeases, type InitialPosition, missingLeases, removableLeases } from './shard-sync.js';
+import {
+  firstLeases,
+  forgottenLeases,
+  type InitialPosition,
+  missingLeases,
+  removableLeases,
+} from './shard-sync.js';
 import { type ShardStatus, ShardWorker, type ShardWorkerOptions } from './shard-worker.js';
 
 export interface SupervisorOptions {
@@ -67,6 +73,9 @@ export class Supervisor {
   /** Handlers that outlive their lease, by lease key. */
   readonly #lingering = new Map<string, Promise<void>>();
   readonly #requested = new Set<string>();
+  /** Leases that the last audit found forgotten: one look may be mistaken. */
+  #forgotten = new Set<string>();
+  #isPaused = false;
   #loops: Promise<void>[] = [];
   #leases: readonly Lease[] = [];
   #trouble: string | undefined;
@@ -92,10 +101,11 @@ export class Supervisor {
   }
 
   /** Gives every shard away once its handlers are done, at the latest when their time is over. */
-  async stop(): Promise<void> {
-    const { clock, drainTimeoutMs } = this.#options;
+  async stop(drainTimeoutMs: number = this.#options.drainTimeoutMs): Promise<void> {
+    const { clock } = this.#options;
     this.#stopping.abort(new Error('the consumer is stopping'));
-    for (const { worker } of this.#charges.values()) worker.drain('the consumer is stopping');
+    for (const { worker } of this.#charges.values())
+      worker.drain('the consumer is stopping', drainTimeoutMs);
     const timer = clock.schedule(drainTimeoutMs + ABANDON_GRACE_MS, () => {
       for (const { held } of this.#charges.values()) held.abandon();
     });
@@ -103,6 +113,67 @@ export class Supervisor {
     timer.cancel();
     this.#stopped.abort(new Error('the consumer has stopped'));
     await Promise.all(this.#loops);
+  }
+
+  /** Pauses one shard while we own it, or all we own and will own. False if we do not own it. */
+  pause(shardId?: string): boolean {
+    return this.#setPaused(shardId, true);
+  }
+
+  resume(shardId?: string): boolean {
+    return this.#setPaused(shardId, false);
+  }
+
+  #setPaused(shardId: string | undefined, isPaused: boolean): boolean {
+    if (shardId === undefined) this.#isPaused = isPaused;
+    const charges = [...this.#charges.values()].filter(
+      ({ held }) => shardId === undefined || held.leaseKey === shardId,
+    );
+    for (const { worker } of charges) {
+      if (isPaused) worker.pause();
+      else worker.resume();
+    }
+    return shardId === undefined || charges.length > 0;
+  }
+
+  /**
+   * True if nothing that is put from now on can be missed: every shard has an owner, and none has yet
+   * to find out what its latest record is.
+   */
+  get isReady(): boolean {
+    const active = this.#active;
+    return (
+      active.length > 0 &&
+      active.every((lease) => {
+        const { checkpoint, startAtMs } = this.#charges.get(lease.leaseKey)?.held.lease ?? lease;
+        const isUnpinned = checkpoint.sequenceNumber === 'LATEST' && startAtMs === undefined;
+        return ownerOf(lease) !== undefined && !isUnpinned;
+      }) &&
+      this.shards.every(
+        ({ state, millisBehindLatest }) =>
+          state !== 'processing' || millisBehindLatest !== undefined,
+      )
+    );
+  }
+
+  /** True if a bounded read is over, as far as this worker goes. */
+  get isBoundReached(): boolean {
+    const { workerId } = this.#options;
+    const { bound } = this.#options.shard;
+    const shards = this.shards;
+    if (shards.some(({ pendingRecords }) => pendingRecords > 0)) return false;
+    if (bound?.isExhausted) return true;
+    return (
+      shards.every(({ state }) => state === 'bounded') &&
+      this.#active.every((lease) => {
+        const owner = ownerOf(lease);
+        return owner === workerId ? this.#charges.has(lease.leaseKey) : owner !== undefined;
+      })
+    );
+  }
+
+  get #active(): readonly Lease[] {
+    return this.#leases.filter((lease) => !isFinished(lease));
   }
 
   get trouble(): string | undefined {
@@ -141,6 +212,9 @@ export class Supervisor {
     const leases = await store.list();
     this.#leases = leases;
     this.#observer.observe(leases, clock.monotonicMs());
+    for (const { leaseKey, seek, leaseCounter } of leases) {
+      if (seek) this.#charges.get(leaseKey)?.worker.seek(seek, leaseCounter);
+    }
     const plan = planAssignment({
       leases,
       workerId,
@@ -202,6 +276,7 @@ export class Supervisor {
     }
     publishDiagnostics('shardline:consumer:lease', () => ({ workerId, leaseKey, change }));
     const worker = new ShardWorker(held, this.#options.shard);
+    if (this.#isPaused) worker.pause();
     held.onHandOverRequested((nextOwner) => worker.drain(`handing over to ${nextOwner}`));
     const done = worker.run(this.#lingering.get(leaseKey) ?? Promise.resolve()).then(() => {
       this.#charges.delete(leaseKey);
@@ -227,7 +302,12 @@ export class Supervisor {
     const shards = await client.listShards(signal);
     const missing = missingLeases(shards, leases, initialPosition);
     await Promise.all(missing.map((lease) => store.create(lease)));
-    const removable = removableLeases(leases, shards);
+    const forgotten = forgottenLeases(leases, shards);
+    const removable = [
+      ...removableLeases(leases, shards),
+      ...forgotten.filter(({ leaseKey }) => this.#forgotten.has(leaseKey)),
+    ];
+    this.#forgotten = new Set(forgotten.map(({ leaseKey }) => leaseKey));
     await Promise.all(removable.map(({ leaseKey }) => store.delete(leaseKey)));
   }
 

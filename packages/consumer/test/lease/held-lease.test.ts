@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 
 import { HeldLease } from '../../src/lease/held-lease.js';
 import { LeaseObserver } from '../../src/lease/lease-observer.js';
-import { newLease, type Lease } from '../../src/lease/lease.js';
+import { newLease, type Lease, progressAt } from '../../src/lease/lease.js';
 
 const at = (sequenceNumber: string) => ({ sequenceNumber, subSequenceNumber: 0 });
 
@@ -68,17 +68,19 @@ describe('HeldLease', () => {
     expect(held.signal.aborted).toBe(false);
     expect(held.isValid).toBe(false);
     expect(held.signal.aborted).toBe(true);
-    await expect(held.checkpoint(at('5'))).rejects.toMatchObject({ code: 'LEASE_LOST' });
+    await expect(held.checkpoint(progressAt(at('5')))).rejects.toMatchObject({
+      code: 'LEASE_LOST',
+    });
   });
 
   it('counts a checkpoint as a renewal, never goes back, and writes one after the other', async () => {
     const { clock, store, held } = await setup();
     await clock.advance(6_000);
     await Promise.all([
-      held.checkpoint(at('5')),
+      held.checkpoint(progressAt(at('5'))),
       held.renew(),
-      held.checkpoint(at('7')),
-      held.checkpoint(at('6')),
+      held.checkpoint(progressAt(at('7'))),
+      held.checkpoint(progressAt(at('6'))),
     ]);
     expect(await store.get('s')).toMatchObject({ checkpoint: at('7'), leaseCounter: 4 });
     await clock.advance(8_900);
@@ -90,7 +92,9 @@ describe('HeldLease', () => {
   it('ends at once when another worker has taken it', async () => {
     const { store, held } = await setup();
     await store.take((await store.get('s')) as Lease, 'thief');
-    await expect(held.checkpoint(at('5'))).rejects.toMatchObject({ code: 'LEASE_LOST' });
+    await expect(held.checkpoint(progressAt(at('5')))).rejects.toMatchObject({
+      code: 'LEASE_LOST',
+    });
     expect(held.signal.aborted).toBe(true);
     expect((await store.get('s'))?.checkpoint).toEqual(at('LATEST'));
   });
@@ -112,7 +116,7 @@ describe('HeldLease', () => {
     await held.renew();
     await held.renew();
     expect(asked).toEqual(['next']);
-    await held.checkpoint(at('5'));
+    await held.checkpoint(progressAt(at('5')));
     await held.release();
     expect(await store.get('s')).toMatchObject({
       leaseOwner: 'next',
@@ -142,7 +146,7 @@ describe('HeldLease', () => {
     const asked: string[] = [];
     held.onHandOverRequested((next) => asked.push(next));
     await store.requestHandOver((await store.get('s')) as Lease, 'next');
-    await held.checkpoint(at('5'));
+    await held.checkpoint(progressAt(at('5')));
     await held.renew();
     expect(asked).toEqual(['next']);
   });

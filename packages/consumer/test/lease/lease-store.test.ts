@@ -14,7 +14,7 @@ import { type Local, startLocal } from '@shardline/local';
 import { MAX_HASH_KEY, systemClock, systemRandom } from '@shardline/shared';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
-import { newLease } from '../../src/lease/lease.js';
+import { newLease, progressAt } from '../../src/lease/lease.js';
 
 let local: Local;
 let client: DynamoDBClient;
@@ -107,12 +107,12 @@ describe.each([
       lease: { leaseCounter: 2 },
     });
     const before = (await store.get(lease.leaseKey)) as Lease;
-    await store.checkpoint(before, 'a', at('5'));
-    expect(await store.checkpoint(before, 'a', at('5'))).toMatchObject({
+    await store.checkpoint(before, 'a', progressAt(at('5')));
+    expect(await store.checkpoint(before, 'a', progressAt(at('5')))).toMatchObject({
       leaseCounter: 3,
       checkpoint: at('5'),
     });
-    expect(await store.checkpoint(before, 'a', at('6'))).toBeUndefined();
+    expect(await store.checkpoint(before, 'a', progressAt(at('6')))).toBeUndefined();
     const free = (await store.get(lease.leaseKey)) as Lease;
     await store.take(free, 'b');
     expect(await store.take(free, 'b')).toMatchObject({ leaseOwner: 'b', leaseCounter: 4 });
@@ -124,12 +124,12 @@ describe.each([
     const stored = await store.checkpoint(
       lease,
       'a',
-      at('49590338271490256608559692538361571095921575989136588898', 3),
+      progressAt(at('49590338271490256608559692538361571095921575989136588898', 3)),
     );
     expect(stored).toMatchObject({ leaseCounter: 2, ownerSwitchesSinceCheckpoint: 0 });
     expect(await store.get(lease.leaseKey)).toEqual(stored);
     const next = await store.take(stored as Lease, 'b');
-    expect(await store.checkpoint(stored as Lease, 'a', at('9'))).toBeUndefined();
+    expect(await store.checkpoint(stored as Lease, 'a', progressAt(at('9')))).toBeUndefined();
     expect(next?.checkpoint).toEqual(stored?.checkpoint);
   });
 
@@ -145,7 +145,7 @@ describe.each([
     const asked = (renewal as { lease: Lease }).lease;
     const again = (await store.renew(asked, 'a')) as { kind: string; lease: Lease };
     expect(again).toMatchObject({ kind: 'renewed', lease: { leaseCounter: 2 } });
-    const checkpointed = (await store.checkpoint(again.lease, 'a', at('7'))) as Lease;
+    const checkpointed = (await store.checkpoint(again.lease, 'a', progressAt(at('7')))) as Lease;
     expect(await store.completeHandOver(checkpointed, 'b')).toBe(false);
     expect(await store.completeHandOver(checkpointed, 'a')).toBe(true);
     expect(await store.get(lease.leaseKey)).toMatchObject({
@@ -234,7 +234,7 @@ describe("DynamoDbLeaseStore and the KCL's table", () => {
     const leases = await store.list();
     expect(leases).toHaveLength(1);
     const lease = (await store.take(leases[0] as Lease, 'a')) as Lease;
-    await store.checkpoint(lease, 'a', at('9'));
+    await store.checkpoint(lease, 'a', progressAt(at('9')));
     const { Item } = await client.send(
       new GetItemCommand({ TableName: 'kcl-mixed', Key: { leaseKey: { S: lease.leaseKey } } }),
     );

@@ -3,44 +3,74 @@ import { ManualClock, seededRandom } from '@shardline/shared/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import { laneOf, Lanes } from '../../src/processing/lanes.js';
+import { HandlerLimit } from '../../src/processing/handler-limit.js';
+import { type LaneOptions, laneOf, Lanes } from '../../src/processing/lanes.js';
 import { Watermark } from '../../src/processing/watermark.js';
 
+function options(clock: ManualClock, changes: Partial<LaneOptions> = {}): LaneOptions {
+  return {
+    laneCount: 1,
+    maxItems: 1,
+    maxBytes: Infinity,
+    windowMs: 0,
+    limit: new HandlerLimit(Infinity),
+    clock,
+    ...changes,
+  };
+}
+
 describe('Lanes', () => {
-  it('keep the order of each key, never run two of a key at once, and run all', async () => {
+  it('keep the order of each key, never run two of a key at once, and run all, whatever the limits', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.nat(12), { maxLength: 120 }),
         fc.integer({ min: 1, max: 8 }),
         fc.integer({ min: 1, max: 5 }),
+        fc.integer({ min: 1, max: 12 }),
+        fc.constantFrom(0, 7),
+        fc.integer({ min: 1, max: 4 }),
         fc.integer(),
-        async (keys, laneCount, maxItems, seed) => {
+        async (keys, laneCount, maxItems, maxBytes, windowMs, maxHandlers, seed) => {
           const clock = new ManualClock();
           const random = seededRandom(seed);
           const done = new Map<string, number[]>();
           const running = new Set<string>();
           let atOnce = 0;
           const lanes = new Lanes<{ key: string; index: number }>(
-            laneCount,
-            maxItems,
+            options(clock, {
+              laneCount,
+              maxItems,
+              maxBytes,
+              windowMs,
+              limit: new HandlerLimit(maxHandlers),
+            }),
             async (items) => {
               expect(items.length).toBeLessThanOrEqual(maxItems);
+              // Each item counts three bytes; one alone may be too large.
+              expect(items.length).toBeLessThanOrEqual(Math.max(1, Math.floor(maxBytes / 3)));
               const own = new Set(items.map(({ key }) => key));
               for (const key of own) {
                 expect(running.has(key)).toBe(false);
                 running.add(key);
               }
               atOnce += 1;
-              expect(atOnce).toBeLessThanOrEqual(laneCount);
+              expect(atOnce).toBeLessThanOrEqual(Math.min(laneCount, maxHandlers));
               await sleep(clock, random() * 10);
               atOnce -= 1;
               for (const key of own) running.delete(key);
               for (const { key, index } of items) done.set(key, [...(done.get(key) ?? []), index]);
             },
           );
-          keys.forEach((key, index) => lanes.push(`key-${key}`, { key: `key-${key}`, index }));
+          keys.forEach((key, index) => lanes.push(`key-${key}`, { key: `key-${key}`, index }, 3));
           const idle = lanes.idle();
-          await clock.advance(10 * keys.length + 10);
+          await clock.advance(10);
+          lanes.pause();
+          await clock.advance(30);
+          const before = [...done.values()].flat().length;
+          await clock.advance(100);
+          expect([...done.values()].flat()).toHaveLength(before);
+          lanes.resume();
+          await clock.advance(20 * keys.length + 10);
           await idle;
           expect([...done.values()].flat()).toHaveLength(keys.length);
           for (const indexes of done.values())
@@ -54,18 +84,100 @@ describe('Lanes', () => {
   it('begin nothing more once stopped, and are idle when the last is done', async () => {
     const clock = new ManualClock();
     let begun = 0;
-    const lanes = new Lanes<number>(1, 1, async () => {
+    const lanes = new Lanes<number>(options(clock), async () => {
       begun += 1;
       await sleep(clock, 10);
     });
-    for (let index = 0; index < 5; index += 1) lanes.push('k', index);
+    for (let index = 0; index < 5; index += 1) lanes.push('k', index, 1);
     await clock.advance(15);
     lanes.stop();
-    lanes.push('k', 9);
+    lanes.push('k', 9, 1);
     const idle = lanes.idle();
     await clock.advance(100);
     await idle;
     expect(begun).toBe(2);
+  });
+
+  it('wait for a fuller run as long as the window is, unless they are full or told to flush', async () => {
+    const clock = new ManualClock();
+    const runs: { readonly atMs: number; readonly items: readonly number[] }[] = [];
+    const lanes = new Lanes<number>(
+      options(clock, { maxItems: 3, windowMs: 100 }),
+      (items): Promise<void> => {
+        runs.push({ atMs: clock.monotonicMs(), items });
+        return Promise.resolve();
+      },
+    );
+    lanes.push('k', 1, 1);
+    await clock.advance(60);
+    lanes.push('k', 2, 1);
+    await clock.advance(60);
+    expect(runs).toEqual([{ atMs: 100, items: [1, 2] }]);
+    for (const item of [3, 4, 5]) lanes.push('k', item, 1);
+    await clock.advance(1);
+    expect(runs.at(-1)).toEqual({ atMs: 120, items: [3, 4, 5] });
+    lanes.push('k', 6, 1);
+    await clock.advance(10);
+    lanes.flush();
+    await clock.advance(1);
+    expect(runs.at(-1)).toEqual({ atMs: 131, items: [6] });
+    expect(clock.pending).toBe(0);
+  });
+
+  it('forget what waits when they are stopped in a pause, and are idle', async () => {
+    const clock = new ManualClock();
+    let begun = 0;
+    const lanes = new Lanes<number>(options(clock), (): Promise<void> => {
+      begun += 1;
+      return Promise.resolve();
+    });
+    lanes.pause();
+    lanes.push('k', 1, 1);
+    await clock.advance(10);
+    lanes.stop();
+    await lanes.idle();
+    expect(begun).toBe(0);
+  });
+
+  it('wait for a fuller run as long as the window is, unless they are full or told to flush', async () => {
+    const clock = new ManualClock();
+    const runs: { readonly atMs: number; readonly items: readonly number[] }[] = [];
+    const lanes = new Lanes<number>(
+      options(clock, { maxItems: 3, windowMs: 100 }),
+      (items): Promise<void> => {
+        runs.push({ atMs: clock.monotonicMs(), items });
+        return Promise.resolve();
+      },
+    );
+    lanes.push('k', 1, 1);
+    await clock.advance(60);
+    lanes.push('k', 2, 1);
+    await clock.advance(60);
+    expect(runs).toEqual([{ atMs: 100, items: [1, 2] }]);
+    for (const item of [3, 4, 5]) lanes.push('k', item, 1);
+    await clock.advance(1);
+    expect(runs.at(-1)).toEqual({ atMs: 120, items: [3, 4, 5] });
+    lanes.push('k', 6, 1);
+    await clock.advance(10);
+    lanes.flush();
+    await clock.advance(1);
+    expect(runs.at(-1)).toEqual({ atMs: 131, items: [6] });
+    expect(clock.pending).toBe(0);
+  });
+
+  it('forget what waits when they are stopped in a pause, and are idle', async () => {
+    const clock = new ManualClock();
+    let begun = 0;
+    const lanes = new Lanes<number>(options(clock), (): Promise<void> => {
+      begun += 1;
+      return Promise.resolve();
+    });
+    lanes.pause();
+    lanes.push('k', 1, 1);
+    await clock.advance(10);
+    lanes.stop();
+    await lanes.idle();
+    expect(begun).toBe(0);
   });
 
   it('spread keys evenly', () => {
@@ -99,6 +211,14 @@ describe('Watermark', () => {
             lowest === 0 ? undefined : String(lowest - 1),
           );
           expect(watermark.openCount).toBe(count - lowest);
+          const above = [...Array(count).keys()].filter((at) => at > lowest && !unfinished.has(at));
+          expect(
+            watermark.finishedAbove(1_000).map(({ sequenceNumber }) => Number(sequenceNumber)),
+          ).toEqual(above);
+          const rest = [...unfinished].sort((a, b) => a - b);
+          const next = rest[1] ?? count;
+          const first = tickets[rest[0] ?? count - 1] as (typeof tickets)[number];
+          expect(watermark.positionWith([first])?.sequenceNumber).toBe(String(next - 1));
         }
       }),
     );
