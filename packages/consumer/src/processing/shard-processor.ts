@@ -271,7 +271,10 @@ export class ShardProcessor {
       const nowMs = clock.now() - batch.millisBehindLatest;
       this.#lanes.push('', { kind: 'time', nowMs }, 0);
     }
-    if (bound?.isReachedAt(batch.millisBehindLatest)) this.#isBoundReached = true;
+    // The end of a shard is no bound: what its children hold may lie inside.
+    if (!batch.childShards && bound?.isReachedAt(batch.millisBehindLatest)) {
+      this.#isBoundReached = true;
+    }
   }
 
   /** Hands the user records of one Kinesis record to the lanes, but those that need no handling. */

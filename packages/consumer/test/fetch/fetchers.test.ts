@@ -259,7 +259,7 @@ describe('fan-out, by the clock', () => {
     expect((await second).value?.resume).toEqual(afterRecord('3'));
     expect(log.subscriptions).toHaveLength(1);
     controller.abort();
-    await batches.return?.();
+    await batches.return?.(undefined);
   });
 
   it.each(['ResourceInUseException', 'LimitExceededException', 'InternalFailureException'])(
