@@ -6,6 +6,7 @@ import {
   MemoryLeaseStore,
 } from '@shardline/consumer';
 import { KinesisEngine } from '@shardline/local';
+import { Producer } from '@shardline/producer';
 import {
   comparePositions,
   type Position,
@@ -15,7 +16,7 @@ import {
 } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
 
-import { type CallFaults, describeLeases, readPortOf, storeOf } from './ports.js';
+import { type CallFaults, describeLeases, readPortOf, storeOf, writePortOf } from './ports.js';
 import { SimProcess } from './process.js';
 
 /** What went on in one history, and what was found wrong with it. */
@@ -27,6 +28,10 @@ export interface HistoryResult {
   readonly duplicates: number;
   readonly kills: number;
   readonly freezes: number;
+  readonly stalls: number;
+  readonly cuts: number;
+  readonly deploys: number;
+  readonly nights: number;
   readonly reshards: number;
   /** From the end of the faults until everything stored was handled. */
   readonly healedMs: number;
@@ -42,6 +47,10 @@ const STREAM = 'orders';
 const FAILOVER_MS = 4_000;
 const CHAOS_MS = 45_000;
 const HEAL_LIMIT_MS = 60_000;
+/** Longer than the stream keeps anything. */
+const NIGHT_MS = 25 * 3_600_000;
+/** How many listings back a stale one may be. */
+const STALE_STEPS = 4;
 const STEP_MS = 250;
 const KEYS = 12;
 
@@ -66,7 +75,11 @@ class History {
   readonly #world = new ManualClock();
   readonly #engine: KinesisEngine;
   readonly #table = new MemoryLeaseStore();
-  readonly #faults: CallFaults = { before: 0, after: 0 };
+  readonly #faults: CallFaults = { before: 0, after: 0, slow: 0, stale: 0 };
+  /** The table as it was some steps ago. */
+  readonly #listings: (readonly Lease[])[] = [];
+  /** Puts records in strict order, if this history has one; otherwise they are stored at once. */
+  #producer: { readonly process: SimProcess; readonly producer: Producer } | undefined;
   readonly #workers: Worker[] = [];
   readonly #timeline: string[] = [];
   readonly #problems: string[] = [];
@@ -78,9 +91,12 @@ class History {
   readonly #tokens = new Map<string, { readonly token: number; readonly worker: string }>();
   /** Handlers that run, by worker and shard. */
   readonly #running = new Map<string, number>();
-  #stored = 0;
+  /** Records that the stream has acknowledged: each must be handled. */
+  readonly #acknowledged = new Set<number>();
+  #put = 0;
+  #chaosEndsMs = CHAOS_MS;
   #names = 0;
-  #counts = { kills: 0, freezes: 0, reshards: 0 };
+  #counts = { kills: 0, freezes: 0, stalls: 0, cuts: 0, deploys: 0, nights: 0, reshards: 0 };
 
   constructor(seed: number, { calm = false }: HistoryOptions) {
     this.#seed = seed;
@@ -91,17 +107,23 @@ class History {
   }
 
   async play(): Promise<HistoryResult> {
+    const random = this.#random;
     if (!this.#isCalm) {
-      this.#faults.before = this.#random() < 0.7 ? this.#random() * 0.08 : 0;
-      this.#faults.after = this.#random() < 0.5 ? this.#random() * 0.05 : 0;
+      this.#faults.before = random() < 0.7 ? random() * 0.08 : 0;
+      this.#faults.after = random() < 0.5 ? random() * 0.05 : 0;
+      this.#faults.slow = random() < 0.3 ? random() * 0.02 : 0;
+      this.#faults.stale = random() < 0.5 ? random() * 0.5 : 0;
     }
     this.#note(`faults ${JSON.stringify(this.#faults)}`);
-    for (let count = 1 + Math.floor(this.#random() * 3); count > 0; count -= 1) this.#startWorker();
-    while (this.#world.monotonicMs() < CHAOS_MS) {
-      this.#put();
-      if (this.#random() < 0.08) this.#reshard();
-      if (this.#random() < 0.1) this.#trouble();
-      await this.#world.advance(STEP_MS);
+    if (random() < 0.5) this.#startProducer();
+    const nightMs = random() < 0.15 ? 10_000 + random() * 20_000 : Infinity;
+    for (let count = 1 + Math.floor(random() * 3); count > 0; count -= 1) this.#startWorker();
+    while (this.#world.monotonicMs() < this.#chaosEndsMs) {
+      this.#putSome();
+      if (random() < 0.08) this.#reshard();
+      if (random() < 0.1) this.#trouble();
+      if (this.#world.monotonicMs() >= nightMs && this.#counts.nights === 0) await this.#night();
+      await this.#step();
     }
     const healedMs = await this.#heal();
     await this.#stopAll();
@@ -112,11 +134,55 @@ class History {
       seed: this.#seed,
       problems: this.#problems,
       timeline: this.#timeline,
-      stored: this.#stored,
+      stored: this.#acknowledged.size,
       duplicates,
       ...this.#counts,
       healedMs,
     };
+  }
+
+  async #step(): Promise<void> {
+    await this.#world.advance(STEP_MS);
+    this.#listings.push(await this.#table.list());
+    if (this.#listings.length > STALE_STEPS) this.#listings.shift();
+  }
+
+  #startProducer(): void {
+    const process = new SimProcess('p1', this.#world, 1, this.#random);
+    const producer = new Producer(
+      {
+        streamName: STREAM,
+        ordering: 'strict',
+        whenRefused: 'wait',
+        recordTtlMs: 600_000,
+        clock: process.clock,
+        random: this.#random,
+      },
+      writePortOf(process, this.#engine, STREAM, this.#faults, this.#random),
+    );
+    this.#producer = { process, producer };
+    this.#note('p1 puts in strict order');
+  }
+
+  /** Nobody is there for longer than the stream keeps records; what was not handled is gone. */
+  async #night(): Promise<void> {
+    this.#counts.nights += 1;
+    this.#chaosEndsMs += 30_000 + NIGHT_MS;
+    this.#note('the night begins');
+    for (const worker of this.#workers) this.#leave(worker);
+    await this.#world.advance(30_000);
+    for (const worker of this.#workers.slice()) this.#kill(worker);
+    // Shards that end now are forgotten before anybody has read them.
+    this.#reshard();
+    this.#reshard();
+    await this.#world.advance(NIGHT_MS);
+    const before = this.#acknowledged.size;
+    for (const number of this.#acknowledged) {
+      if (!this.#handled.has(number)) this.#acknowledged.delete(number);
+    }
+    this.#note(`the night is over; ${before - this.#acknowledged.size} records are gone`);
+    this.#listings.length = 0;
+    this.#startWorker();
   }
 
   #startWorker(): void {
@@ -124,7 +190,15 @@ class History {
     const name = `w${this.#names}`;
     const rate = this.#isCalm ? 1 : 0.95 + this.#random() * 0.1;
     const process = new SimProcess(name, this.#world, rate, this.#random);
-    const store = storeOf(process, this.#watched(), this.#faults, this.#random);
+    const store = storeOf(
+      process,
+      this.#watched(),
+      () => this.#listings[0] ?? [],
+      this.#faults,
+      this.#random,
+    );
+    const dice = this.#random();
+    const retrieval = dice < 0.5 ? 'polling' : dice < 0.85 ? 'fanOut' : 'auto';
     const consumer = new Consumer(
       {
         streamName: STREAM,
@@ -138,6 +212,10 @@ class History {
         checkpointIntervalMs: 200 + Math.floor(this.#random() * 800),
         drainTimeoutMs: 3_000,
         concurrency: 1 + Math.floor(this.#random() * 4),
+        retrieval,
+        fanOutBytesPerSecond: 1,
+        // A misrouted aggregate is sent again as a whole.
+        rangeCheck: 'aggregate',
         clock: process.clock,
         random: this.#random,
         handler: { processRecord: (record, context) => this.#handle(process, record, context) },
@@ -145,7 +223,7 @@ class History {
       readPortOf(process, this.#engine, STREAM, this.#faults, this.#random),
     );
     this.#workers.push({ process, consumer, isLeaving: false });
-    this.#note(`${name} starts, its clock runs at ${rate.toFixed(3)}`);
+    this.#note(`${name} starts by ${retrieval}, its clock runs at ${rate.toFixed(3)}`);
     void this.#keepStarting(process, consumer);
   }
 
@@ -220,7 +298,7 @@ class History {
 
   async #work(process: SimProcess, record: UserRecord, context: HandlerContext): Promise<void> {
     const number = Number(record.data.toString());
-    this.#step(process, context);
+    this.#noteStep(process, context);
     if (!this.#isCalm && this.#random() < 0.03) throw new Error('simulated');
     // Some are slow, a few are much too slow.
     const dice = this.#random();
@@ -229,7 +307,7 @@ class History {
     const signal = !this.#isCalm && this.#random() < 0.1 ? undefined : context.signal;
     await sleep(process.clock, this.#random() * slowMs, signal);
     if (context.signal.aborted) throw new Error('aborted');
-    this.#step(process, context);
+    this.#noteStep(process, context);
     const times = (this.#handled.get(number) ?? 0) + 1;
     this.#handled.set(number, times);
     const key = record.partitionKey ?? '';
@@ -243,7 +321,7 @@ class History {
   }
 
   /** A handler did something, believing that the shard is its worker's. */
-  #step(process: SimProcess, { shardId, fencingToken, signal }: HandlerContext): void {
+  #noteStep(process: SimProcess, { shardId, fencingToken, signal }: HandlerContext): void {
     if (signal.aborted) return;
     const before = this.#tokens.get(shardId);
     if (before && before.token > fencingToken) {
@@ -254,14 +332,25 @@ class History {
     this.#tokens.set(shardId, { token: fencingToken, worker: process.name });
   }
 
-  #put(): void {
+  #putSome(): void {
     for (let count = Math.floor(this.#random() * 8); count > 0; count -= 1) {
+      const number = this.#put;
+      this.#put += 1;
+      const partitionKey = `key-${Math.floor(this.#random() * KEYS)}`;
+      const data = Buffer.from(String(number));
+      if (this.#producer) {
+        this.#producer.producer.put({ partitionKey, data }).then(
+          () => this.#acknowledged.add(number),
+          (error: unknown) => this.#problem(`record ${number} was refused: ${String(error)}`),
+        );
+        continue;
+      }
       this.#engine.execute('PutRecord', {
         StreamName: STREAM,
-        PartitionKey: `key-${Math.floor(this.#random() * KEYS)}`,
-        Data: Buffer.from(String(this.#stored)),
+        PartitionKey: partitionKey,
+        Data: data,
       });
-      this.#stored += 1;
+      this.#acknowledged.add(number);
     }
   }
 
@@ -294,11 +383,51 @@ class History {
   #trouble(): void {
     const dice = this.#random();
     const worker = this.#workers[Math.floor(this.#random() * this.#workers.length)];
-    if (!worker || (dice < 0.35 && this.#workers.length < 5)) this.#startWorker();
-    else if (dice < 0.6) this.#leave(worker);
+    if (!worker || (dice < 0.3 && this.#workers.length < 5)) this.#startWorker();
+    else if (dice < 0.5) this.#leave(worker);
+    else if (dice < 0.55) void this.#deploy();
+    else if (dice < 0.6) this.#pause(worker);
     else if (this.#isCalm) return;
-    else if (dice < 0.8) this.#kill(worker);
-    else this.#freeze(worker);
+    else if (dice < 0.7) this.#kill(worker);
+    else if (dice < 0.82) this.#freeze(worker, 3 * FAILOVER_MS);
+    else if (dice < 0.92) this.#stall(worker);
+    else this.#cut();
+  }
+
+  /** Every worker is replaced, one after the other. */
+  async #deploy(): Promise<void> {
+    this.#counts.deploys += 1;
+    this.#note('a deployment begins');
+    for (const worker of this.#workers.slice()) {
+      this.#leave(worker);
+      this.#startWorker();
+      await sleep(this.#world, 1_000);
+    }
+  }
+
+  #pause({ process, consumer }: Worker): void {
+    this.#note(`${process.name} pauses`);
+    consumer.pause();
+    this.#world.schedule(2_000, () => {
+      this.#note(`${process.name} resumes`);
+      consumer.resume();
+    });
+  }
+
+  /** The event loop is blocked for a while, of a worker or of the producer. */
+  #stall(worker: Worker): void {
+    const target = this.#producer && this.#random() < 0.3 ? this.#producer : worker;
+    this.#counts.stalls += 1;
+    this.#freezeFor(target.process, this.#random() * 1_500);
+  }
+
+  /** Subscriptions end without a word. */
+  #cut(): void {
+    this.#counts.cuts += 1;
+    this.#note('subscriptions are cut');
+    for (const { subscription } of this.#engine.subscriptions.active()) {
+      if (this.#random() < 0.7) subscription.end();
+    }
   }
 
   #leave(worker: Worker): void {
@@ -318,9 +447,12 @@ class History {
     this.#remove(worker);
   }
 
-  #freeze({ process }: Worker): void {
-    const forMs = this.#random() * 3 * FAILOVER_MS;
+  #freeze({ process }: Worker, maxMs: number): void {
     this.#counts.freezes += 1;
+    this.#freezeFor(process, this.#random() * maxMs);
+  }
+
+  #freezeFor(process: SimProcess, forMs: number): void {
     this.#note(`${process.name} freezes for ${Math.round(forMs)} ms`);
     process.freeze();
     this.#world.schedule(forMs, () => {
@@ -337,13 +469,16 @@ class History {
   /** Without further trouble everything stored must be handled within a bound. */
   async #heal(): Promise<number> {
     this.#note('no more trouble');
-    this.#faults.before = 0;
-    this.#faults.after = 0;
+    Object.assign(this.#faults, { before: 0, after: 0, slow: 0, stale: 0 });
     this.#startWorker();
     const startedMs = this.#world.monotonicMs();
-    while (this.#handled.size < this.#stored) {
+    const isFlushed = this.#producer?.producer.close().then(() => (this.#producer = undefined));
+    const missingCount = (): number =>
+      [...this.#acknowledged].filter((number) => !this.#handled.has(number)).length;
+    while (this.#producer || missingCount() > 0) {
       if (this.#world.monotonicMs() - startedMs > HEAL_LIMIT_MS) {
-        const missing = this.#stored - this.#handled.size;
+        if (this.#producer) this.#problem('the producer could not put everything');
+        const missing = missingCount();
         this.#problem(`${missing} records were not handled within ${HEAL_LIMIT_MS} ms`);
         for (const [shardId, records] of this.#engine.stored(STREAM)) {
           const open = records.filter(({ Data }) => !this.#handled.has(Number(Data.toString())));
@@ -355,8 +490,9 @@ class History {
           this.#note(JSON.stringify(consumer.status().shards));
         break;
       }
-      await this.#world.advance(STEP_MS);
+      await this.#step();
     }
+    await isFlushed;
     return this.#world.monotonicMs() - startedMs;
   }
 

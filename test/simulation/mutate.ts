@@ -102,6 +102,25 @@ const MUTANTS: readonly Mutant[] = [
     replace: 'if (lease.leaseOwner === undefined) available.push(lease);',
   },
   {
+    what: 'a subscription goes on at the last record, not behind it',
+    file: 'fetch/fan-out-fetcher.ts',
+    find: 'if (continuation !== undefined) resume = afterRecord(continuation);',
+    replace:
+      'if (continuation !== undefined) resume = { ...afterRecord(continuation), isAfter: false };',
+  },
+  {
+    what: 'polling goes on at the last record after a pause',
+    file: 'fetch/polling-fetcher.ts',
+    find: 'if (last !== undefined) resume = afterRecord(last);',
+    replace: 'if (last !== undefined) resume = { ...afterRecord(last), isAfter: false };',
+  },
+  {
+    what: 'leases of forgotten shards are kept, and their children wait for ever',
+    file: 'shard/supervisor.ts',
+    find: '...forgotten.filter(({ leaseKey }) => this.#forgotten.has(leaseKey)),',
+    replace: '',
+  },
+  {
     what: 'keys lose their lane',
     file: 'processing/lanes.ts',
     find: 'laneOf(key, this.#lanes.length)',

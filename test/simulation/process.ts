@@ -80,6 +80,17 @@ export class SimProcess {
     return outcome();
   }
 
+  /** Waits for the world outside, whatever becomes of this process. True if it was woken in time. */
+  waitOutside(forMs: number, onWake: (wake: () => void) => void): Promise<boolean> {
+    return new Promise((resolve) => {
+      const timer = this.#world.schedule(forMs, () => resolve(false));
+      onWake(() => {
+        timer.cancel();
+        resolve(true);
+      });
+    });
+  }
+
   #travel(maxDelayMs: number): Promise<void> {
     return new Promise((resolve) => this.#world.schedule(this.#random() * maxDelayMs, resolve));
   }

@@ -16,11 +16,15 @@ let failed = 0;
 let healedMs = 0;
 let duplicates = 0;
 let stored = 0;
+const trouble = { kills: 0, freezes: 0, stalls: 0, cuts: 0, deploys: 0, nights: 0, reshards: 0 };
 for (let seed = first; seed < first + count; seed += 1) {
   const result = await playHistory(seed, { calm: values.calm });
   healedMs = Math.max(healedMs, result.healedMs);
   duplicates += result.duplicates;
   stored += result.stored;
+  for (const kind of Object.keys(trouble) as (keyof typeof trouble)[]) {
+    trouble[kind] += result[kind];
+  }
   if (result.problems.length > 0) failed += 1;
   if (result.problems.length > 0 || values.timeline) {
     console.log(`\nseed ${seed}\n${result.timeline.join('\n')}`);
@@ -29,6 +33,11 @@ for (let seed = first; seed < first + count; seed += 1) {
     );
   }
 }
-console.log(`\n${stored} records, ${duplicates} handled again, healed within ${healedMs} ms`);
+console.log(
+  `\n${Object.entries(trouble)
+    .map(([kind, count]) => `${count} ${kind}`)
+    .join(', ')}`,
+);
+console.log(`${stored} records, ${duplicates} handled again, healed within ${healedMs} ms`);
 console.log(`${count} histories, ${failed} failed`);
 process.exit(failed > 0 ? 1 : 0);

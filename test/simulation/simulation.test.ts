@@ -30,6 +30,10 @@ describe('a fleet in a test tube', () => {
       results.reduce((sum, result) => sum + count(result), 0);
     expect(total(({ kills }) => kills)).toBeGreaterThan(500);
     expect(total(({ freezes }) => freezes)).toBeGreaterThan(500);
+    expect(total(({ stalls }) => stalls)).toBeGreaterThan(300);
+    expect(total(({ cuts }) => cuts)).toBeGreaterThan(200);
+    expect(total(({ deploys }) => deploys)).toBeGreaterThan(100);
+    expect(total(({ nights }) => nights)).toBeGreaterThan(30);
   }, 300_000);
 
   it('plays the same history for the same seed', async () => {

@@ -84,6 +84,38 @@ describe('KinesisEngine in virtual time', () => {
     expect(count(read(iterator('TRIM_HORIZON')))).toBe(2);
   });
 
+  it('forgets them for subscriptions, too', async () => {
+    const { clock, engine, put } = setup();
+    const { Consumer: consumer } = engine.execute('RegisterStreamConsumer', {
+      StreamARN: engine.streamArn('orders'),
+      ConsumerName: 'app',
+    });
+    put(3);
+    await clock.advance(24 * 3_600_000 + 1);
+    const subscription = engine.subscribe({
+      ConsumerARN: (consumer as { ConsumerARN: string }).ConsumerARN,
+      ShardId: 'shardId-000000000000',
+      StartingPosition: { Type: 'TRIM_HORIZON' },
+    });
+    expect(subscription.next()).toBeUndefined();
+    subscription.end();
+  });
+
+  it('knows a closed shard only while one of its records may be kept', async () => {
+    const { clock, engine, iterator } = setup();
+    engine.execute('SplitShard', {
+      StreamName: 'orders',
+      ShardToSplit: 'shardId-000000000000',
+      NewStartingHashKey: '1000',
+    });
+    await clock.advance(24 * 3_600_000);
+    expect(iterator('TRIM_HORIZON')).toBeDefined();
+    await clock.advance(1);
+    expect(() => iterator('TRIM_HORIZON')).toThrow(
+      expect.objectContaining({ name: 'ResourceNotFoundException' }),
+    );
+  });
+
   it('ends a subscription after five minutes and keeps the five-second rule', async () => {
     const { clock, engine } = setup();
     const registered = engine.execute('RegisterStreamConsumer', {

@@ -133,7 +133,7 @@ export class KinesisEngine {
         `Consumer ${consumer.arn} is not in ACTIVE status.`,
       );
     }
-    const shard = stream.shard(input['ShardId'] as string);
+    const shard = stream.readableShard(input['ShardId'] as string, this.now());
     if (input['DryRun'] === true) {
       throw new ServiceFault(
         'DryRunOperationException',

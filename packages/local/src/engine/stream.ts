@@ -68,8 +68,17 @@ export class Stream {
 
   shard(shardId: string): Shard {
     const index = /^shardId-\d{12}$/.test(shardId) ? Number(shardId.slice(8)) : -1;
-    const shard = this.shards[index];
-    if (shard) return shard;
+    return this.shards[index] ?? this.#noShard(shardId);
+  }
+
+  /** A shard that can be read: one whose last record is gone cannot. */
+  readableShard(shardId: string, now: number): Shard {
+    this.trim(now);
+    const shard = this.shard(shardId);
+    return this.isListed(shard, now) ? shard : this.#noShard(shardId);
+  }
+
+  #noShard(shardId: string): never {
     throw notFound(
       `Could not find shard ${shardId} in stream ${this.birth.name} under account ${this.birth.accountId}.`,
     );

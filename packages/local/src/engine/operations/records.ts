@@ -81,14 +81,13 @@ export const recordOperations: Readonly<Record<string, Operation>> = {
 
   GetShardIterator(engine, input) {
     const stream = engine.liveStream(input);
-    const shard = stream.shard(input['ShardId'] as string);
+    const shard = stream.readableShard(input['ShardId'] as string, engine.now());
     if (!shard.admitIterator(engine.clock.monotonicMs())) {
       throw new ServiceFault(
         'ProvisionedThroughputExceededException',
         rateExceeded(engine, stream, shard),
       );
     }
-    stream.trim(engine.now());
     const counter = counterOf(
       shard,
       {
