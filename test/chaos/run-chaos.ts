@@ -5,13 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
-import {
-  KinesisClient,
-  ListShardsCommand,
-  MergeShardsCommand,
-  type Shard,
-  SplitShardCommand,
-} from '@aws-sdk/client-kinesis';
+import { KinesisClient } from '@aws-sdk/client-kinesis';
 import type { LocalClientConfig } from '@shardline/local';
 import type { Random } from '@shardline/shared';
 import { seededRandom } from '@shardline/shared/testing';
@@ -19,6 +13,7 @@ import { seededRandom } from '@shardline/shared/testing';
 import { Ledger } from '../../examples/demo/ledger.js';
 import { type ChildConfig, type ChildMessage, STREAM } from './messages.js';
 import { freePort, Proxy } from './proxy.js';
+import { reshardOnce } from './reshard.js';
 
 export interface ChaosOptions {
   readonly minutes: number;
@@ -224,34 +219,9 @@ class Chaos {
   }
 
   async #reshard(): Promise<void> {
-    const { Shards = [] } =
-      (await this.#client?.send(new ListShardsCommand({ StreamName: STREAM }))) ?? {};
-    const open = Shards.filter(
-      ({ SequenceNumberRange: range }) => !range?.EndingSequenceNumber,
-    ).sort((a, b) => (startOf(a) < startOf(b) ? -1 : 1));
-    const at = Math.floor(this.#random() * open.length);
-    const [first, second] = [open[at], open[at + 1]];
-    if (!first) return;
-    if (second && open.length > 3) {
-      this.#did('merge', `of ${first.ShardId} and ${second.ShardId}`);
-      await this.#client?.send(
-        new MergeShardsCommand({
-          StreamName: STREAM,
-          ShardToMerge: first.ShardId,
-          AdjacentShardToMerge: second.ShardId,
-        }),
-      );
-    } else {
-      this.#did('split', `of ${first.ShardId}`);
-      const end = BigInt(first.HashKeyRange?.EndingHashKey ?? 0);
-      await this.#client?.send(
-        new SplitShardCommand({
-          StreamName: STREAM,
-          ShardToSplit: first.ShardId,
-          NewStartingHashKey: ((startOf(first) + end) / 2n).toString(),
-        }),
-      );
-    }
+    if (!this.#client) return;
+    const done = await reshardOnce(this.#client, STREAM, this.#random);
+    if (done) this.#did(done.kind, `of ${done.shardIds.join(' and ')}`);
   }
 
   async #startServer(): Promise<void> {
@@ -337,8 +307,4 @@ class Chaos {
   #elapsedMs(): number {
     return performance.now() - this.#startedMs;
   }
-}
-
-function startOf({ HashKeyRange: range }: Shard): bigint {
-  return BigInt(range?.StartingHashKey ?? 0);
 }

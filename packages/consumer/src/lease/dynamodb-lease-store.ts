@@ -25,17 +25,17 @@ import {
 } from '@shardline/shared';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
-import type { LeaseStore, Renewal } from './lease-store.js';
 import {
-  isSameProgress,
-  type Lease,
-  type PendingCheckpoint,
-  type Progress,
-  type SeekTarget,
-} from './lease.js';
+  newRow,
+  OWN,
+  parseLease,
+  progressAttributes,
+  type Row,
+  seekAttribute,
+} from './lease-row.js';
+import type { LeaseStore, Renewal } from './lease-store.js';
+import { isSameProgress, type Lease, type Progress, type SeekTarget } from './lease.js';
 import { isOwnWrite, renewalAfterRefusal } from './memory-lease-store.js';
-
-type Item = Record<string, AttributeValue>;
 
 export interface DynamoDbLeaseStoreOptions {
   /** 3 to 255 characters of `a-z A-Z 0-9 _ . -`. */
@@ -50,13 +50,6 @@ export interface DynamoDbLeaseStoreOptions {
 
 const TABLE_POLL_MS = 200;
 const TABLE_DEADLINE_MS = 600_000;
-/** Attributes the KCL does not know; it leaves them alone. */
-const OWN = {
-  startAtMs: 'shardlineStartAtMs',
-  finishedAbove: 'shardlineFinishedAbove',
-  windowState: 'shardlineWindowState',
-  seek: 'shardlineSeek',
-} as const;
 const IS_UNCHANGED = 'leaseCounter = :counter';
 
 /**
@@ -100,7 +93,7 @@ export class DynamoDbLeaseStore implements LeaseStore {
 
   async list(): Promise<readonly Lease[]> {
     const leases: Lease[] = [];
-    let from: Item | undefined;
+    let from: Row | undefined;
     do {
       const page = await this.#call('Scan', () =>
         this.#client.send(
@@ -130,25 +123,11 @@ export class DynamoDbLeaseStore implements LeaseStore {
   }
 
   async create(lease: Lease): Promise<boolean> {
-    const { parentShardIds, hashRange, checkpoint } = lease;
-    const item: Item = {
-      leaseKey: { S: lease.leaseKey },
-      leaseCounter: { N: '0' },
-      ownerSwitchesSinceCheckpoint: { N: '0' },
-      checkpoint: { S: checkpoint.sequenceNumber },
-      checkpointSubSequenceNumber: { N: String(checkpoint.subSequenceNumber) },
-      entityType: { S: 'LEASE' },
-      ...(parentShardIds.length > 0 && { parentShardId: { SS: [...parentShardIds] } }),
-      ...(hashRange && {
-        startingHashKey: { S: hashRange.start.toString() },
-        endingHashKey: { S: hashRange.end.toString() },
-      }),
-    };
     return this.#conditional('PutItem', () =>
       this.#client.send(
         new PutItemCommand({
           TableName: this.#options.tableName,
-          Item: item,
+          Item: newRow(lease),
           ConditionExpression: 'attribute_not_exists(leaseKey)',
         }),
       ),
@@ -213,18 +192,12 @@ export class DynamoDbLeaseStore implements LeaseStore {
     });
   }
 
-  requestSeek(leaseKey: string, { position, timestampMs }: SeekTarget): Promise<boolean> {
+  requestSeek(leaseKey: string, target: SeekTarget): Promise<boolean> {
     return this.#updateRow(leaseKey, {
       UpdateExpression: `SET ${OWN.seek} = :seek`,
       ConditionExpression: 'attribute_exists(leaseKey)',
       ExpressionAttributeValues: {
-        ':seek': {
-          M: {
-            sequenceNumber: { S: position.sequenceNumber },
-            subSequenceNumber: { N: String(position.subSequenceNumber) },
-            ...(timestampMs !== undefined && { timestampMs: { N: String(timestampMs) } }),
-          },
-        },
+        ':seek': seekAttribute(target),
       },
     });
   }
@@ -265,7 +238,7 @@ export class DynamoDbLeaseStore implements LeaseStore {
     workerId: string | undefined,
     progress: Progress,
     besides: {
-      readonly set?: Item;
+      readonly set?: Row;
       readonly remove?: readonly string[];
       readonly change: Partial<Lease>;
     },
@@ -389,82 +362,4 @@ export class DynamoDbLeaseStore implements LeaseStore {
       if (!(error instanceof ResourceInUseException)) throw this.#wrapped('CreateTable', error);
     }
   }
-}
-
-/** Every attribute of the progress, undefined where there is none. */
-function progressAttributes(progress: Progress): Record<string, AttributeValue | undefined> {
-  const { checkpoint, pendingCheckpoint, startAtMs, finishedAbove, windowState } = progress;
-  return {
-    checkpoint: { S: checkpoint.sequenceNumber },
-    checkpointSubSequenceNumber: { N: String(checkpoint.subSequenceNumber) },
-    pendingCheckpoint: pendingCheckpoint && { S: pendingCheckpoint.position.sequenceNumber },
-    pendingCheckpointSubSequenceNumber: pendingCheckpoint && {
-      N: String(pendingCheckpoint.position.subSequenceNumber),
-    },
-    pendingCheckpointState: pendingCheckpoint?.state && { B: pendingCheckpoint.state },
-    [OWN.startAtMs]: startAtMs === undefined ? undefined : { N: String(startAtMs) },
-    [OWN.finishedAbove]: finishedAbove === undefined ? undefined : { S: finishedAbove },
-    [OWN.windowState]: windowState === undefined ? undefined : { S: windowState },
-  };
-}
-
-function parsePending(item: Item): PendingCheckpoint | undefined {
-  const sequenceNumber = item['pendingCheckpoint']?.S;
-  if (sequenceNumber === undefined) return undefined;
-  return {
-    position: {
-      sequenceNumber,
-      subSequenceNumber: Number(item['pendingCheckpointSubSequenceNumber']?.N ?? 0),
-    },
-    state: item['pendingCheckpointState']?.B,
-  };
-}
-
-function parseSeek(item: Item): SeekTarget | undefined {
-  const target = item[OWN.seek]?.M;
-  const sequenceNumber = target?.['sequenceNumber']?.S;
-  if (sequenceNumber === undefined) return undefined;
-  const timestampMs = target?.['timestampMs']?.N;
-  return {
-    position: {
-      sequenceNumber,
-      subSequenceNumber: Number(target?.['subSequenceNumber']?.N ?? 0),
-    },
-    timestampMs: timestampMs === undefined ? undefined : Number(timestampMs),
-  };
-}
-
-/** The lease a row holds; undefined for rows of other kinds and rows that cannot be read. */
-function parseLease(item: Item): Lease | undefined {
-  const leaseKey = item['leaseKey']?.S;
-  const leaseCounter = Number(item['leaseCounter']?.N);
-  const sequenceNumber = item['checkpoint']?.S;
-  const entityType = item['entityType']?.S ?? 'LEASE';
-  if (leaseKey === undefined || sequenceNumber === undefined || entityType !== 'LEASE') {
-    return undefined;
-  }
-  if (!Number.isSafeInteger(leaseCounter)) return undefined;
-  const [start, end] = [item['startingHashKey']?.S, item['endingHashKey']?.S];
-  return {
-    leaseKey,
-    leaseCounter,
-    leaseOwner: item['leaseOwner']?.S,
-    checkpointOwner: item['checkpointOwner']?.S,
-    ownerSwitchesSinceCheckpoint: Number(item['ownerSwitchesSinceCheckpoint']?.N ?? 0),
-    checkpoint: {
-      sequenceNumber,
-      subSequenceNumber: Number(item['checkpointSubSequenceNumber']?.N ?? 0),
-    },
-    startAtMs: item[OWN.startAtMs]?.N === undefined ? undefined : Number(item[OWN.startAtMs]?.N),
-    pendingCheckpoint: parsePending(item),
-    finishedAbove: item[OWN.finishedAbove]?.S,
-    windowState: item[OWN.windowState]?.S,
-    seek: parseSeek(item),
-    parentShardIds: item['parentShardId']?.SS ?? [],
-    childShardIds: item['childShardIds']?.SS ?? [],
-    hashRange:
-      start === undefined || end === undefined
-        ? undefined
-        : { start: BigInt(start), end: BigInt(end) },
-  };
 }
