@@ -253,7 +253,7 @@ export class DynamoDbLeaseStore implements LeaseStore {
     const stored = await this.#update(lease, {
       UpdateExpression:
         `SET leaseCounter = :next, ${set.map(([name]) => `${name} = :${name}`).join(', ')}` +
-        ` REMOVE ${removed.join(', ')}`,
+        (removed.length > 0 ? ` REMOVE ${removed.join(', ')}` : ''),
       ConditionExpression: IS_UNCHANGED,
       ExpressionAttributeValues: Object.fromEntries(
         set.map(([name, value]) => [`:${name}`, value as AttributeValue]),

@@ -14,7 +14,7 @@ import { type Local, startLocal } from '@shardline/local';
 import { MAX_HASH_KEY, systemClock, systemRandom } from '@shardline/shared';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
-import { newLease, progressAt } from '../../src/lease/lease.js';
+import { newLease, type Progress, progressAt } from '../../src/lease/lease.js';
 
 let local: Local;
 let client: DynamoDBClient;
@@ -131,6 +131,45 @@ describe.each([
     const next = await store.take(stored as Lease, 'b');
     expect(await store.checkpoint(stored as Lease, 'a', progressAt(at('9')))).toBeUndefined();
     expect(next?.checkpoint).toEqual(stored?.checkpoint);
+  });
+
+  it('keeps everything of the progress, and forgets what the next one does not hold', async () => {
+    const lease = await taken('a');
+    const progress: Progress = {
+      checkpoint: at('7', 2),
+      startAtMs: 1_795_000_000_000,
+      pendingCheckpoint: { position: at('9'), state: new Uint8Array([1, 2]) },
+      finishedAbove: 'zz:0-3',
+      windowState: '{"startAt":0}',
+    };
+    const stored = (await store.checkpoint(lease, 'a', progress)) as Lease;
+    expect(await store.get(lease.leaseKey)).toEqual({
+      ...lease,
+      ...progress,
+      leaseCounter: 2,
+      ownerSwitchesSinceCheckpoint: 0,
+    });
+    // The same once more, as after an answer that was lost; something else is somebody else's.
+    expect(await store.checkpoint(lease, 'a', progress)).toEqual(stored);
+    expect(
+      await store.checkpoint(lease, 'a', { ...progress, windowState: undefined }),
+    ).toBeUndefined();
+    await store.checkpoint(stored, 'a', progressAt(at('9')));
+    expect(await store.get(lease.leaseKey)).toMatchObject(progressAt(at('9')));
+  });
+
+  it('seeks: asked of whoever reads, or done at once, back too; a checkpoint does not take it back', async () => {
+    const lease = await taken('a');
+    const stored = (await store.checkpoint(lease, 'a', progressAt(at('9')))) as Lease;
+    const target = { position: at('AT_TIMESTAMP'), timestampMs: 5 };
+    expect(await store.requestSeek(lease.leaseKey, target)).toBe(true);
+    expect(await store.requestSeek('no such lease', target)).toBe(false);
+    const later = (await store.checkpoint(stored, 'a', progressAt(at('10')))) as Lease;
+    expect((await store.get(lease.leaseKey))?.seek).toEqual(target);
+    const moved = await store.seek(later, 'a', progressAt(at('AT_TIMESTAMP'), 5));
+    expect(moved).toMatchObject({ checkpoint: at('AT_TIMESTAMP'), startAtMs: 5, seek: undefined });
+    expect(await store.get(lease.leaseKey)).toEqual({ ...moved, leaseOwner: 'a' });
+    expect(await store.seek(later, undefined, progressAt(at('1')))).toBeUndefined();
   });
 
   it('hands over: asked for once, noticed at the renewal, owned by the next one at the end', async () => {
