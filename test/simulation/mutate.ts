@@ -85,7 +85,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'no position is stored when the shard is given away',
     file: SHARD_WORKER,
-    find: 'await this.#held.checkpoint(this.#processor.progress);\n    }',
+    find: 'await this.#persistently(() => this.#held.checkpoint(this.#processor.progress));\n    }',
     replace: '}',
   },
   {
@@ -141,7 +141,7 @@ for (const { what, file, find, replace, also } of MUTANTS) {
   const broken = original.replace(find, replace);
   writeFileSync(path, also ? broken.replace(also.find, also.replace) : broken);
   try {
-    noticed = ['', '--calm'].some((mode) => {
+    noticed = ['', '--calm', '--rough'].some((mode) => {
       const script = fileURLToPath(new URL('./simulate.ts', import.meta.url));
       const args = [...process.execArgv, script, '--seeds', SEEDS, ...(mode ? [mode] : [])];
       const { status } = spawnSync(process.execPath, args, { timeout: 120_000 });

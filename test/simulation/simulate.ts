@@ -7,9 +7,11 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '100' },
     from: { type: 'string', default: '1' },
     calm: { type: 'boolean', default: false },
+    rough: { type: 'boolean', default: false },
     timeline: { type: 'boolean', default: false },
   },
 });
+const mode = values.calm ? 'calm' : values.rough ? 'rough' : 'wild';
 const count = Number(values.seeds);
 const first = Number(values.from);
 let failed = 0;
@@ -18,7 +20,7 @@ let duplicates = 0;
 let stored = 0;
 const trouble = { kills: 0, freezes: 0, stalls: 0, cuts: 0, deploys: 0, nights: 0, reshards: 0 };
 for (let seed = first; seed < first + count; seed += 1) {
-  const result = await playHistory(seed, { calm: values.calm });
+  const result = await playHistory(seed, { mode });
   healedMs = Math.max(healedMs, result.healedMs);
   duplicates += result.duplicates;
   stored += result.stored;
@@ -29,7 +31,7 @@ for (let seed = first; seed < first + count; seed += 1) {
   if (result.problems.length > 0 || values.timeline) {
     console.log(`\nseed ${seed}\n${result.timeline.join('\n')}`);
     console.log(
-      `replay: simulate --from ${seed} --seeds 1${values.calm ? ' --calm' : ''} --timeline`,
+      `replay: simulate --from ${seed} --seeds 1${mode === 'wild' ? '' : ` --${mode}`} --timeline`,
     );
   }
 }

@@ -1,7 +1,10 @@
-import type { Position } from '@shardline/shared';
+import { comparePositions, type Position } from '@shardline/shared';
 
 /** A DynamoDB row holds 400 KB, and every byte of it is paid for with every checkpoint. */
 export const MAX_FINISHED_BYTES = 4_096;
+
+/** User records of one Kinesis record are fewer; a row may hold anything. */
+const MAX_RUN = 2 ** 20;
 
 /**
  * Writes positions that are handled although one before them is not, so that a next owner need not
@@ -50,6 +53,20 @@ export class FinishedAbove {
     const runs = this.#runs.get(sequenceNumber) ?? [];
     return runs.some(({ first, last }) => subSequenceNumber >= first && subSequenceNumber <= last);
   }
+
+  /** Those behind a position, in order; all of them if there is none. */
+  after(position: Position | undefined): Position[] {
+    const result: Position[] = [];
+    for (const [sequenceNumber, runs] of this.#runs) {
+      for (const { first, last } of runs) {
+        for (let sub = first; sub <= last; sub += 1) {
+          const each = { sequenceNumber, subSequenceNumber: sub };
+          if (!position || comparePositions(each, position) > 0) result.push(each);
+        }
+      }
+    }
+    return result;
+  }
 }
 
 interface Run {
@@ -69,7 +86,7 @@ function decodeRuns(text: string): Map<string, readonly Run[]> | undefined {
       number.toString(),
       ranges.split(',').map((range) => {
         const [first = 0, last = first] = range.split('-').map(Number);
-        return { first, last };
+        return { first, last: Math.min(last, first + MAX_RUN) };
       }),
     );
   }

@@ -130,6 +130,8 @@ export class ShardProcessor {
   readonly #duplicates: DuplicateFilter;
   readonly #finishedAbove: FinishedAbove;
   readonly #sources = new Set<Source>();
+  /** The last record that was looked at. */
+  #lastBegun: Position | undefined;
   #window: OpenWindow | undefined;
   #trouble: string | undefined;
   #isBoundReached = false;
@@ -285,6 +287,7 @@ export class ShardProcessor {
       const { sequenceNumber, subSequenceNumber } = record;
       const position = { sequenceNumber, subSequenceNumber };
       if (this.#isBoundReached) return;
+      this.#lastBegun = position;
       if (this.#finishedAbove.has(position)) {
         this.counts.rememberedRecords += 1;
       } else if (this.#duplicates.isCopy(record.origin)) {
@@ -599,16 +602,16 @@ export class ShardProcessor {
 
   #progressAt(checkpoint: Position): Progress {
     const { lease } = this.#held;
-    const { concurrency } = this.#options;
     const isWhereItWas = comparePositions(checkpoint, lease.checkpoint) === 0;
     return {
       checkpoint,
       startAtMs: isConcrete(checkpoint) ? undefined : lease.startAtMs,
       pendingCheckpoint: isWhereItWas ? lease.pendingCheckpoint : undefined,
-      finishedAbove:
-        concurrency > 1
-          ? encodeFinished(this.#watermark.finishedAbove(MAX_FINISHED_POSITIONS))
-          : undefined,
+      finishedAbove: encodeFinished([
+        ...this.#watermark.finishedAbove(MAX_FINISHED_POSITIONS),
+        // What a former owner had handled further on, and this one has not come to yet.
+        ...this.#finishedAbove.after(this.#lastBegun),
+      ]),
       windowState: this.#window && encodeWindow(this.#window, checkpoint),
     };
   }

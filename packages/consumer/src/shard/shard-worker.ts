@@ -454,7 +454,7 @@ export class ShardWorker {
     await this.#persistently(() =>
       this.#held.checkpoint(progressAt({ sequenceNumber: 'SHARD_END', subSequenceNumber: 0 })),
     );
-    await this.#held.release().catch(() => {});
+    await this.#persistently(() => this.#held.release()).catch(() => {});
     this.#held.finish();
     this.#enter('finished', 'all its records are handled');
     return true;
@@ -491,9 +491,9 @@ export class ShardWorker {
     await Promise.race([this.handlersDone(), aborted(this.#held.signal)]);
     if (checkpointing === 'auto') {
       await this.#storing?.catch(() => {});
-      await this.#held.checkpoint(this.#processor.progress);
+      await this.#persistently(() => this.#held.checkpoint(this.#processor.progress));
     }
-    await this.#held.release();
+    await this.#persistently(() => this.#held.release());
     this.#enter('released', 'given away');
   }
 

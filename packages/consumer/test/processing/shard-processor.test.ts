@@ -77,6 +77,33 @@ describe('what happens to records between reading and checkpointing', () => {
     );
   });
 
+  it('remembers what a former owner had handled further on, though it has not come to it', async () => {
+    const clock = new ManualClock();
+    const store = memoryStore();
+    const done: number[] = [];
+    const handler = {
+      processRecord: (record: unknown) => {
+        const number = numberOf(record as UserRecord);
+        if (number === 0 && done.length < 7) throw new Error('stuck');
+        done.push(number);
+      },
+    };
+    const first = await rig(clock, { handler, concurrency: 8 }, store);
+    await first.accept(records(0, 8, { keys: 8 }));
+    await clock.advance(10);
+    await first.held.checkpoint(first.processor.progress);
+    first.handling.abort();
+    const handledByFirst = done.length;
+    expect(handledByFirst).toBeGreaterThan(2);
+    // The next one is gone again before it has read anything, the one after it with one at a time.
+    const second = await rig(clock, { handler }, store, 'b');
+    await second.held.checkpoint({ ...second.processor.progress, startAtMs: 5 });
+    const third = await rig(clock, { handler }, store, 'c');
+    await third.accept(records(0, 8, { keys: 8 }));
+    await clock.advance(600_000);
+    expect([...done].sort((a, b) => a - b)).toEqual(upTo(8));
+  });
+
   it('gives back the bytes of all that was read, handled or not', async () => {
     const clock = new ManualClock();
     const handler = { processRecord: (): Promise<void> => sleep(clock, 10) };
