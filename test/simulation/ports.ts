@@ -257,9 +257,20 @@ export function writePortOf(
   random: Random,
 ): KinesisWritePort {
   const call = callWith(process, STORE_DELAY_MS, faults, random);
+  /** As the adapter does for calls that change nothing. */
+  const persistently = async <Result>(work: () => Result): Promise<Result> => {
+    for (let tries = 0; tries < 4; tries += 1) {
+      try {
+        return await call(work);
+      } catch {
+        // Once more.
+      }
+    }
+    return call(work);
+  };
   return {
     describe: () =>
-      call(() => ({
+      persistently(() => ({
         shards: (engine.streams.get(streamName)?.openShards ?? []).map(({ id, birth }) => ({
           shardId: id,
           range: birth.range,
