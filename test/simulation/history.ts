@@ -15,7 +15,10 @@ import {
   type UserRecord,
 } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
+import murmurhash from 'murmurhash3js-revisited';
 
+import { leaderOf } from '../../packages/consumer/src/lease/assignment.js';
+import { isFinished, ownerOf } from '../../packages/consumer/src/lease/lease.js';
 import { type CallFaults, describeLeases, readPortOf, storeOf, writePortOf } from './ports.js';
 import { SimProcess } from './process.js';
 
@@ -27,6 +30,8 @@ export interface HistoryResult {
   readonly stored: number;
   readonly duplicates: number;
   readonly kills: number;
+  /** Kills of the worker that balanced the fleet. */
+  readonly leaderLosses: number;
   readonly freezes: number;
   readonly stalls: number;
   readonly cuts: number;
@@ -104,7 +109,16 @@ class History {
   #put = 0;
   #chaosEndsMs = CHAOS_MS;
   #names = 0;
-  #counts = { kills: 0, freezes: 0, stalls: 0, cuts: 0, deploys: 0, nights: 0, reshards: 0 };
+  #counts = {
+    kills: 0,
+    leaderLosses: 0,
+    freezes: 0,
+    stalls: 0,
+    cuts: 0,
+    deploys: 0,
+    nights: 0,
+    reshards: 0,
+  };
 
   constructor(seed: number, { mode = 'wild' }: HistoryOptions) {
     this.#seed = seed;
@@ -136,6 +150,7 @@ class History {
       await this.#step();
     }
     const healedMs = await this.#heal();
+    await this.#balance();
     await this.#stopAll();
     const duplicates = [...this.#handled.values()].reduce((sum, times) => sum + times - 1, 0);
     if (!this.#isWild && duplicates > 0)
@@ -404,7 +419,8 @@ class History {
     else if (dice < 0.6) this.#pause(worker);
     else if (this.#isCalm) return;
     else if (!this.#isWild) this.#cut();
-    else if (dice < 0.7) this.#kill(worker);
+    else if (dice < 0.65) this.#kill(worker);
+    else if (dice < 0.7) void this.#killLeader();
     else if (dice < 0.82) this.#freeze(worker, 3 * FAILOVER_MS);
     else if (dice < 0.92) this.#stall(worker);
     else this.#cut();
@@ -463,6 +479,20 @@ class History {
     this.#remove(worker);
   }
 
+  /** Whoever balances the fleet is gone. */
+  async #killLeader(): Promise<void> {
+    const isGone = (lease: Lease): boolean =>
+      this.#workers.every(({ process }) => process.name !== ownerOf(lease));
+    const name = leaderOf(await this.#table.list(), isGone, (text) =>
+      murmurhash.x86.hash32(Buffer.from(text)),
+    );
+    const leader = this.#workers.find(({ process }) => process.name === name);
+    if (!leader) return;
+    this.#counts.leaderLosses += 1;
+    this.#note(`${name} leads`);
+    this.#kill(leader);
+  }
+
   #freeze({ process }: Worker, maxMs: number): void {
     this.#counts.freezes += 1;
     this.#freezeFor(process, this.#random() * maxMs);
@@ -510,6 +540,26 @@ class History {
     }
     await isFlushed;
     return this.#world.monotonicMs() - startedMs;
+  }
+
+  /** Without further trouble the shards must be shared out evenly within a bound. */
+  async #balance(): Promise<void> {
+    const endMs = this.#world.monotonicMs() + HEAL_LIMIT_MS;
+    const spread = async (): Promise<number> => {
+      const leases = (await this.#table.list()).filter((lease) => !isFinished(lease));
+      const counts = this.#workers
+        .filter(({ isLeaving }) => !isLeaving)
+        .map(({ process }) => leases.filter((lease) => ownerOf(lease) === process.name).length);
+      return Math.max(...counts) - Math.min(...counts);
+    };
+    while ((await spread()) > 1) {
+      if (this.#world.monotonicMs() > endMs) {
+        this.#problem('the shards are not shared out evenly');
+        this.#note(describeLeases(await this.#table.list()));
+        return;
+      }
+      await this.#step();
+    }
   }
 
   async #stopAll(): Promise<void> {

@@ -121,6 +121,18 @@ const MUTANTS: readonly Mutant[] = [
     replace: '',
   },
   {
+    what: 'nobody leads',
+    file: 'lease/assignment.ts',
+    find: 'if (leaderOf(active, isExpired, rank) === workerId) {',
+    replace: "if (leaderOf(active, isExpired, rank) === 'nobody') {",
+  },
+  {
+    what: 'what a former owner had handled further on is forgotten',
+    file: PROCESSOR,
+    find: '...this.#finishedAbove.after(this.#lastBegun),',
+    replace: '',
+  },
+  {
     what: 'keys lose their lane',
     file: 'processing/lanes.ts',
     find: 'laneOf(key, this.#lanes.length)',

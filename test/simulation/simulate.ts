@@ -18,7 +18,16 @@ let failed = 0;
 let healedMs = 0;
 let duplicates = 0;
 let stored = 0;
-const trouble = { kills: 0, freezes: 0, stalls: 0, cuts: 0, deploys: 0, nights: 0, reshards: 0 };
+const trouble = {
+  kills: 0,
+  leaderLosses: 0,
+  freezes: 0,
+  stalls: 0,
+  cuts: 0,
+  deploys: 0,
+  nights: 0,
+  reshards: 0,
+};
 for (let seed = first; seed < first + count; seed += 1) {
   const result = await playHistory(seed, { mode });
   healedMs = Math.max(healedMs, result.healedMs);

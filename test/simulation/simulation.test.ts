@@ -38,6 +38,7 @@ describe('a fleet in a test tube', () => {
     const total = (count: (result: HistoryResult) => number): number =>
       results.reduce((sum, result) => sum + count(result), 0);
     expect(total(({ kills }) => kills)).toBeGreaterThan(500);
+    expect(total(({ leaderLosses }) => leaderLosses)).toBeGreaterThan(100);
     expect(total(({ freezes }) => freezes)).toBeGreaterThan(500);
     expect(total(({ stalls }) => stalls)).toBeGreaterThan(300);
     expect(total(({ cuts }) => cuts)).toBeGreaterThan(200);

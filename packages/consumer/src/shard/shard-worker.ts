@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 import {
   awsErrorName,
   type Clock,
@@ -109,6 +111,8 @@ export class ShardWorker {
     this.#drainTimeoutMs = options.drainTimeoutMs;
     this.#processor = this.#newProcessor();
     this.#seekTarget = held.lease.seek;
+    // Handlers listen to it, as many as run at a time, and may forget to stop listening.
+    setMaxListeners(0, this.#handling.signal, held.signal);
     held.signal.addEventListener('abort', () => {
       this.#reading.abort(held.signal.reason);
       this.#handling.abort(held.signal.reason);

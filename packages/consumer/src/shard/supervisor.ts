@@ -47,7 +47,7 @@ export interface LeaseStatus {
   readonly isFinished: boolean;
 }
 
-/** How often a shard that was asked for is looked at. */
+/** How often a shard that is to become ours is looked at. */
 const HAND_OVER_POLL_MS = 100;
 /** Handlers that do not heed their signal are left behind after this. */
 const ABANDON_GRACE_MS = 1_000;
@@ -72,7 +72,8 @@ export class Supervisor {
   readonly #charges = new Map<string, Charge>();
   /** Handlers that outlive their lease, by lease key. */
   readonly #lingering = new Map<string, Promise<void>>();
-  readonly #requested = new Set<string>();
+  /** Leases that are ours by name, or will be once their owners have let go. */
+  readonly #expected = new Set<string>();
   /** Leases that the last audit found forgotten: one look may be mistaken. */
   #forgotten = new Set<string>();
   #isPaused = false;
@@ -95,7 +96,7 @@ export class Supervisor {
     this.#loops = [
       this.#every(failoverMs / 3, this.#stopped.signal, () => this.#renew()),
       this.#every(assignmentIntervalMs, signal, () => this.#assign()),
-      this.#every(HAND_OVER_POLL_MS, signal, () => this.#collectRequested()),
+      this.#every(HAND_OVER_POLL_MS, signal, () => this.#collectExpected()),
       this.#every(auditIntervalMs, signal, () => this.#audit()),
     ];
   }
@@ -222,14 +223,26 @@ export class Supervisor {
       isExpired: (lease) =>
         !this.#charges.has(lease.leaseKey) && this.#observer.isExpired(lease, clock.monotonicMs()),
       isOrphaned: (lease) => this.#observer.isOrphaned(lease, clock.monotonicMs()),
-      rank: (leaseKey) => murmurhash.x86.hash32(Buffer.from(`${workerId} ${leaseKey}`)),
+      rank: (text) => murmurhash.x86.hash32(Buffer.from(text)),
     });
+    this.#expectNamed(leases);
     await Promise.all([
       ...plan.take.map((lease) => this.#take(lease)),
-      ...plan.request.map(async (lease) => {
-        if (await store.requestHandOver(lease, workerId)) this.#requested.add(lease.leaseKey);
+      ...plan.moves.map(async ({ lease, to }) => {
+        const isAsked = await store.requestHandOver(lease, to);
+        if (isAsked && to === workerId) this.#expected.add(lease.leaseKey);
       }),
     ]);
+  }
+
+  /** Takes note of leases that were given to us, or will be once their owners have let go. */
+  #expectNamed(leases: readonly Lease[]): void {
+    const { workerId } = this.#options;
+    for (const lease of leases) {
+      const { leaseKey, leaseOwner } = lease;
+      if (leaseOwner !== workerId || isFinished(lease) || this.#charges.has(leaseKey)) continue;
+      this.#expected.add(leaseKey);
+    }
   }
 
   async #take(lease: Lease): Promise<void> {
@@ -241,23 +254,23 @@ export class Supervisor {
     }
   }
 
-  /** Looks whether leases that were asked for are ours now. */
-  async #collectRequested(): Promise<void> {
+  /** Looks whether leases that were named for us are ours now. */
+  async #collectExpected(): Promise<void> {
     const { store, workerId, clock } = this.#options;
     await Promise.all(
-      [...this.#requested].map(async (leaseKey) => {
+      [...this.#expected].map(async (leaseKey) => {
         const lease = await store.get(leaseKey);
         // It may have been taken meanwhile, because its owner died.
         const isOurs = this.#charges.has(leaseKey);
         if (lease?.leaseOwner !== workerId || isFinished(lease) || isOurs) {
-          this.#requested.delete(leaseKey);
+          this.#expected.delete(leaseKey);
           return;
         }
         if (lease.checkpointOwner !== undefined) return;
         const sentMs = clock.monotonicMs();
         // Renewed at once: how long ago it was given to us, nobody can tell.
         const renewal = await store.renew(lease, workerId);
-        this.#requested.delete(leaseKey);
+        this.#expected.delete(leaseKey);
         if (renewal.kind === 'renewed') await this.#begin(renewal.lease, sentMs, 'taken');
       }),
     );
@@ -268,7 +281,7 @@ export class Supervisor {
     const { store, clock, workerId, failoverMs } = this.#options;
     const { leaseKey } = lease;
     if (this.#charges.has(leaseKey)) return;
-    this.#requested.delete(leaseKey);
+    this.#expected.delete(leaseKey);
     const held = new HeldLease(lease, sentMs, { store, clock, workerId, failoverMs });
     if (this.#stopping.signal.aborted) {
       await held.release().catch(() => held.abandon());

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
+import murmurhash from 'murmurhash3js-revisited';
 import { describe, expect, it } from 'vitest';
 
-import { planAssignment } from '../../src/lease/assignment.js';
+import { leaderOf, planAssignment } from '../../src/lease/assignment.js';
 import { type Lease, newLease } from '../../src/lease/lease.js';
 
 function lease(leaseKey: string, leaseOwner?: string, checkpointOwner?: string): Lease {
@@ -13,11 +14,7 @@ function lease(leaseKey: string, leaseOwner?: string, checkpointOwner?: string):
   };
 }
 
-const rankFor = (workerId: string) => (leaseKey: string) =>
-  Array.from(`${workerId}${leaseKey}`).reduce(
-    (hash, character) => (hash * 31 + character.charCodeAt(0)) % 1_000_003,
-    7,
-  );
+const rank = (text: string): number => murmurhash.x86.hash32(Buffer.from(text));
 
 function plan(
   leases: readonly Lease[],
@@ -33,7 +30,7 @@ function plan(
     isExpired: ({ leaseOwner, checkpointOwner }) =>
       expired.includes(checkpointOwner ?? leaseOwner ?? ''),
     isOrphaned: ({ leaseKey }) => orphaned.includes(leaseKey),
-    rank: rankFor(workerId),
+    rank,
   });
 }
 
@@ -43,19 +40,24 @@ function settle(
   workers: readonly string[],
   expired: readonly string[] = [],
 ) {
-  const owners = new Map(leases.map((each) => [each.leaseKey, each.leaseOwner]));
+  const now = [...leases];
+  const places = new Map(now.map(({ leaseKey }, index) => [leaseKey, index]));
+  const give = (leaseKey: string, owner: string): void => {
+    now[places.get(leaseKey) as number] = lease(leaseKey, owner);
+  };
   let moves = 0;
   let rounds = 0;
   for (let quiet = false; !quiet && rounds < 50; rounds += 1) {
     quiet = true;
     for (const worker of workers) {
-      const now = leases.map((each) => lease(each.leaseKey, owners.get(each.leaseKey)));
-      const { take, request } = plan(now, worker, expired);
-      for (const { leaseKey } of [...take, ...request]) owners.set(leaseKey, worker);
-      moves += take.length + request.length;
-      if (take.length + request.length > 0) quiet = false;
+      const plans = plan(now, worker, expired);
+      for (const { leaseKey } of plans.take) give(leaseKey, worker);
+      for (const { lease: moved, to } of plans.moves) give(moved.leaseKey, to);
+      moves += plans.moves.length;
+      if (plans.take.length + plans.moves.length > 0) quiet = false;
     }
   }
+  const owners = new Map(now.map(({ leaseKey, leaseOwner }) => [leaseKey, leaseOwner]));
   const counts = workers.map(
     (worker) => [...owners.values()].filter((owner) => owner === worker).length,
   );
@@ -91,30 +93,75 @@ describe('planAssignment', () => {
   it('moves nothing when counts are equal or differ by one', () => {
     const leases = keys(7).map((key, index) => lease(key, ['a', 'b', 'c'][index % 3]));
     for (const worker of ['a', 'b', 'c'])
-      expect(plan(leases, worker)).toEqual({ take: [], request: [] });
+      expect(plan(leases, worker)).toEqual({ take: [], moves: [] });
   });
 
-  it('gives a new worker its share in one round', () => {
+  it('lets a newcomer ask for one lease, and the leader give it the rest of its share at once', () => {
     const leases = keys(12).map((key, index) => lease(key, index < 6 ? 'a' : 'b'));
-    expect(plan(leases, 'c').request).toHaveLength(4);
+    const [asked] = plan(leases, 'c').moves;
+    expect(plan(leases, 'c').moves).toHaveLength(1);
+    expect(asked?.to).toBe('c');
+    const known = leases.map((each) =>
+      each === asked?.lease ? lease(each.leaseKey, 'c', each.leaseOwner) : each,
+    );
+    const leader = leaderOf(known, () => false, rank) ?? '';
+    expect(plan(known, leader).moves.map(({ to }) => to)).toEqual(['c', 'c', 'c']);
+    const others = ['a', 'b', 'c'].filter((worker) => worker !== leader);
+    for (const worker of others) expect(plan(known, worker).moves).toEqual([]);
   });
+
+  it('has another leader when the leases of the first have expired', () => {
+    const leases = keys(6).map((key, index) => lease(key, ['a', 'b', 'c'][index % 3]));
+    const first = leaderOf(leases, () => false, rank);
+    const second = leaderOf(leases, ({ leaseOwner }) => leaseOwner === first, rank);
+    expect(['a', 'b', 'c']).toContain(second);
+    expect(second).not.toBe(first);
+    expect(leaderOf([lease('free')], () => false, rank)).toBeUndefined();
+  });
+
+  it('owns 10,000 shards with 100 workers within three rounds, and moves only what balance needs', () => {
+    const workers = Array.from({ length: 100 }, (_, index) => `worker-${index}`);
+    const shards = keys(10_000);
+    const start = settle(
+      shards.map((key) => lease(key)),
+      workers,
+    );
+    expect(start.rounds).toBeLessThanOrEqual(3);
+    expect(start.counts.every((count) => count === 100)).toBe(true);
+    const more = [...workers, ...Array.from({ length: 10 }, (_, index) => `new-${index}`)];
+    const grown = settle(
+      shards.map((key) => lease(key, start.owners.get(key))),
+      more,
+    );
+    expect(Math.max(...grown.counts) - Math.min(...grown.counts)).toBeLessThanOrEqual(1);
+    // Ten newcomers with 90 or 91 each, and no other move.
+    expect(grown.moves).toBeLessThanOrEqual(10 * 91);
+    const gone = 'worker-7';
+    const healed = settle(
+      shards.map((key) => lease(key, grown.owners.get(key))),
+      more.filter((worker) => worker !== gone),
+      [gone],
+    );
+    expect(Math.max(...healed.counts) - Math.min(...healed.counts)).toBeLessThanOrEqual(1);
+    expect(healed.rounds).toBeLessThanOrEqual(3);
+  }, 60_000);
 
   it('takes what is free before it asks the living', () => {
     const leases = [...keys(4).map((key) => lease(key, 'a')), lease('free-1'), lease('free-2')];
-    expect(plan(leases, 'b')).toMatchObject({ take: [{}, {}], request: [{}] });
+    expect(plan(leases, 'b')).toMatchObject({ take: [{}, {}], moves: [] });
     const many = [
       ...keys(4).map((key) => lease(key, 'a')),
       ...keys(4).map((key) => lease(`free-${key}`)),
     ];
     expect(plan(many, 'b').take).toHaveLength(4);
-    expect(plan(many, 'b').request).toEqual([]);
+    expect(plan(many, 'b').moves).toEqual([]);
   });
 
   it('counts a lease in hand-over for its next owner, and does not ask for it again', () => {
     const leases = keys(4).map((key, index) =>
       index < 2 ? lease(key, 'b', 'a') : lease(key, 'a'),
     );
-    expect(plan(leases, 'b')).toEqual({ take: [], request: [] });
+    expect(plan(leases, 'b')).toEqual({ take: [], moves: [] });
   });
 
   it('leaves finished shards alone', () => {
@@ -122,7 +169,7 @@ describe('planAssignment', () => {
       ...lease('done'),
       checkpoint: { sequenceNumber: 'SHARD_END', subSequenceNumber: 0 },
     };
-    expect(plan([finished], 'a')).toEqual({ take: [], request: [] });
+    expect(plan([finished], 'a')).toEqual({ take: [], moves: [] });
   });
 
   it('keeps to its cap', () => {
@@ -134,14 +181,9 @@ describe('planAssignment', () => {
         3,
       ).take,
     ).toHaveLength(3);
-    expect(
-      plan(
-        keys(10).map((key) => lease(key, 'b')),
-        'a',
-        [],
-        2,
-      ).request,
-    ).toHaveLength(2);
+    const full = [...keys(10).map((key) => lease(key, 'b')), lease('x', 'a')];
+    const leader = leaderOf(full, () => false, rank) ?? '';
+    expect(plan(full, leader, [], 2).moves.map(({ to }) => to)).toEqual(['a']);
   });
 
   it('lets different workers begin at different leases', () => {

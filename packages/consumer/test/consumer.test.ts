@@ -1,0 +1,94 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+
+import { Consumer, MemoryLeaseStore } from '@shardline/consumer';
+import { MAX_HASH_KEY } from '@shardline/shared';
+import { ManualClock, seededRandom } from '@shardline/shared/testing';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import type { KinesisReadPort } from '../src/fetch/kinesis-read-port.js';
+import { EMPTY, failure, page, scriptedPort } from './fetch/scripted-port.js';
+
+describe('a consumer, by the clock', () => {
+  let clock: ManualClock;
+  let changes: string[];
+  const note = (message: unknown): void => {
+    changes.push((message as { readonly change: string }).change);
+  };
+
+  beforeEach(() => {
+    clock = new ManualClock();
+    changes = [];
+    subscribe('shardline:consumer:lease', note);
+  });
+  afterEach(() => unsubscribe('shardline:consumer:lease', note));
+
+  const start = async (
+    port: KinesisReadPort,
+    handle: (signal: AbortSignal) => Promise<void> | void = () => {},
+  ): Promise<Consumer> => {
+    const consumer = new Consumer(
+      {
+        streamName: 'orders',
+        applicationName: 'billing',
+        leaseStore: new MemoryLeaseStore(),
+        initialPosition: 'TRIM_HORIZON',
+        clock,
+        random: seededRandom(1),
+        handler: { processRecord: (_, { signal }) => handle(signal) },
+      },
+      {
+        ...port,
+        listShards: () =>
+          Promise.resolve([
+            {
+              shardId: 'shardId-000000000000',
+              range: { start: 0n, end: MAX_HASH_KEY },
+              parentShardIds: [],
+              isOpen: true,
+              startingSequenceNumber: '1',
+            },
+          ]),
+      },
+    );
+    await consumer.start();
+    return consumer;
+  };
+
+  const close = async (consumer: Consumer): Promise<void> => {
+    const closed = consumer.close();
+    await clock.advance(60_000);
+    await closed;
+    expect(clock.pending).toBe(0);
+  };
+
+  it('gives a shard away that it cannot read for five minutes, so that somebody nearer may try', async () => {
+    const { port } = scriptedPort(clock, { read: () => failure('ECONNREFUSED') });
+    const consumer = await start(port);
+    await clock.advance(290_000);
+    expect(changes).toEqual(['taken']);
+    expect(consumer.status().shards[0]?.reason).toBe('ECONNREFUSED');
+    await clock.advance(60_000);
+    // It is alone, and takes it again.
+    expect(changes.slice(0, 3)).toEqual(['taken', 'released', 'taken']);
+    await close(consumer);
+  });
+
+  it('does not take the time a handler needs for time without reading', async () => {
+    const { port, log } = scriptedPort(clock, {
+      read: (call) => (call < 200 ? page(call + 2, 2 ** 20) : EMPTY),
+    });
+    const consumer = await start(
+      port,
+      (signal) =>
+        new Promise<void>((resolve, reject) => {
+          clock.schedule(20_000, resolve);
+          signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+        }),
+    );
+    await clock.advance(1_000_000);
+    expect(changes).toEqual(['taken']);
+    // 64 MiB may wait; what is behind them is not read before there is room.
+    expect(log.reads.length).toBeLessThan(125);
+    await close(consumer);
+  });
+});
