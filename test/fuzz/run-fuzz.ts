@@ -17,7 +17,7 @@ export interface FuzzResult {
 }
 
 /** Inputs that once were a problem, for ever after the first to be tried. */
-export function corpusOf({ name }: Target): readonly Buffer[] {
+function corpusOf({ name }: Target): readonly Buffer[] {
   const folder = join(CORPUS, name);
   if (!existsSync(folder)) return [];
   return readdirSync(folder).map((file) => readFileSync(join(folder, file)));

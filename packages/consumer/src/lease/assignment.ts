@@ -14,7 +14,7 @@ export interface AssignmentInput {
 }
 
 /** A lease that is to go from its living owner to another. */
-export interface Move {
+interface Move {
   readonly lease: Lease;
   readonly to: string;
 }
