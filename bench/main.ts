@@ -1,4 +1,5 @@
 import { decoderBench } from './decoder.js';
+import { fanOutBench } from './fan-out.js';
 import { environment, writeResults } from './harness.js';
 import { localBench } from './local.js';
 import { producerBench } from './producer.js';
@@ -8,6 +9,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   'put-path': putPathBench,
   producer: producerBench,
   decoder: decoderBench,
+  'fan-out': fanOutBench,
   local: localBench,
 };
 

@@ -19,7 +19,8 @@ const DEPENDENCIES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** What a tarball may hold. */
-const ALLOWED = /^(package\.json|README\.md|LICENSE|dist\/(testing\/)?[^/]+|src\/.+\.ts|bin\/[^/]+\.js)$/;
+const ALLOWED =
+  /^(package\.json|README\.md|LICENSE|dist\/(testing\/)?[^/]+|src\/.+\.ts|bin\/[^/]+\.js)$/;
 
 describe.each(Object.keys(DEPENDENCIES))('@shardline/%s, as published', (name) => {
   const folder = new URL(`../packages/${name}/`, import.meta.url);
