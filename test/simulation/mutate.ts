@@ -59,9 +59,9 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     what: 'a failing handler is not called again',
-    file: PROCESSOR,
-    find: "if (verdict.kind === 'retry' || !deadLetter || this.#signal.aborted) return undefined;",
-    replace: 'if (this.#signal.aborted) return undefined;',
+    file: 'processing/delivery.ts',
+    find: "if (verdict.kind === 'retry' || !deadLetter || this.#shard.signal.aborted) return undefined;",
+    replace: 'if (this.#shard.signal.aborted) return undefined;',
     also: { find: /await deadLetter\(\n\s+part\.map/, replace: 'await deadLetter?.(part.map' },
   },
   {

@@ -1,51 +1,35 @@
 import {
   type ByteBudget,
-  type Clock,
   comparePositions,
-  type DamagePolicy,
-  fullJitterMs,
   isShardlineError,
   type KinesisRecord,
-  pause,
   type Position,
-  publishDiagnostics,
-  type Random,
   type RangeCheck,
   RecordDecoder,
-  ShardlineError,
   type UserRecord,
 } from '@shardline/shared';
 
 import { bytesOf, type FetchedBatch } from '../fetch/fetcher.js';
 import { type HeldLease, isConcrete } from '../lease/held-lease.js';
 import type { PendingCheckpoint, Progress } from '../lease/lease.js';
+import {
+  Delivery,
+  type DeliveryOptions,
+  type RecordTask,
+  type Source,
+  type Task,
+} from './delivery.js';
 import { DuplicateFilter } from './duplicate-filter.js';
-import { type FailurePolicy, judgeFailure } from './failure-policy.js';
 import { encodeFinished, FinishedAbove } from './finished-above.js';
 import type { HandlerLimit } from './handler-limit.js';
-import type {
-  DeadLetter,
-  HandlerContext,
-  PartialBatch,
-  PreparedCheckpoint,
-  RecordHandler,
-} from './handler.js';
+import type { HandlerContext, PreparedCheckpoint } from './handler.js';
 import { Lanes } from './lanes.js';
 import type { ReadBound } from './read-bound.js';
-import {
-  decodeWindow,
-  encodeWindow,
-  type OpenWindow,
-  sliceByWindow,
-  type WindowCall,
-} from './tumbling-window.js';
+import { decodeWindow, encodeWindow } from './tumbling-window.js';
 import { type Ticket, Watermark } from './watermark.js';
 
-export interface ProcessorOptions extends FailurePolicy {
-  readonly handler: RecordHandler<unknown>;
-  readonly deserialize: ((record: UserRecord) => unknown) | undefined;
+export interface ProcessorOptions extends DeliveryOptions {
   readonly filter: ((record: UserRecord) => boolean) | undefined;
-  readonly deadLetter: DeadLetter | undefined;
   readonly bound: ReadBound | undefined;
   readonly budget: ByteBudget;
   readonly handlerLimit: HandlerLimit;
@@ -53,57 +37,26 @@ export interface ProcessorOptions extends FailurePolicy {
   readonly maxBatchRecords: number;
   readonly maxBatchBytes: number;
   readonly batchWindowMs: number;
-  /** 0 is none. */
-  readonly tumblingWindowMs: number;
   readonly duplicateWindowRecords: number;
   readonly maxRawBytes: number;
-  readonly onDamage: DamagePolicy | 'deadLetter';
   readonly rangeCheck: RangeCheck;
-  readonly clock: Clock;
-  readonly random: Random;
 }
 
 /** What became of a shard's records so far. */
 export interface ProcessorCounts {
   /** Handled, or given to the dead letter. */
-  handledRecords: number;
+  readonly handledRecords: number;
   /** Dropped because another shard owns their hash keys. */
-  droppedRecords: number;
+  readonly droppedRecords: number;
   /** Second copies, dropped because their producer marked them. */
-  duplicateRecords: number;
+  readonly duplicateRecords: number;
   /** Passed over because `filter` said so. */
-  filteredRecords: number;
+  readonly filteredRecords: number;
   /** Passed over because a former owner had handled them ahead of its checkpoint. */
-  rememberedRecords: number;
-  deadLetteredRecords: number;
+  readonly rememberedRecords: number;
+  readonly deadLetteredRecords: number;
 }
 
-/** A record on its way to the handler, or the news that time has passed. */
-type Task =
-  | {
-      readonly kind: 'record';
-      readonly record: UserRecord;
-      readonly ticket: Ticket;
-      readonly source: Source;
-    }
-  | { readonly kind: 'time'; readonly nowMs: number };
-
-type RecordTask = Extract<Task, { kind: 'record' }>;
-
-/** One batch that was read; its bytes are given back when its last record is done. */
-interface Source {
-  readonly bytes: number;
-  readonly millisBehindLatest: number;
-  remaining: number;
-}
-
-/** Calls the handler with some records. */
-type Call = (
-  tasks: readonly RecordTask[],
-  context: HandlerContext,
-) => Promise<PartialBatch | undefined>;
-
-const HANDLER_BACKOFF = { baseMs: 200, capMs: 30_000 };
 /** More would not fit the row anyway. */
 const MAX_FINISHED_POSITIONS = 2_000;
 
@@ -112,19 +65,19 @@ const MAX_FINISHED_POSITIONS = 2_000;
  * handled in lanes by key, and counted as done in order. Knows nothing of reading.
  */
 export class ShardProcessor {
-  readonly counts: ProcessorCounts = {
+  readonly #counts = {
     handledRecords: 0,
     droppedRecords: 0,
     duplicateRecords: 0,
     filteredRecords: 0,
     rememberedRecords: 0,
-    deadLetteredRecords: 0,
   };
   readonly #held: HeldLease;
   readonly #options: ProcessorOptions;
   readonly #signal: AbortSignal;
   readonly #onFinished: (records: number) => void;
   readonly #watermark = new Watermark();
+  readonly #delivery: Delivery;
   readonly #lanes: Lanes<Task>;
   readonly #decoder: RecordDecoder;
   readonly #duplicates: DuplicateFilter;
@@ -132,8 +85,6 @@ export class ShardProcessor {
   readonly #sources = new Set<Source>();
   /** The last record that was looked at. */
   #lastBegun: Position | undefined;
-  #window: OpenWindow | undefined;
-  #trouble: string | undefined;
   #isBoundReached = false;
 
   /**
@@ -156,11 +107,21 @@ export class ShardProcessor {
       rangeCheck: options.rangeCheck,
       maxRawBytes: options.maxRawBytes,
       ...(hashRange && { hashRange }),
-      onDropped: (count) => (this.counts.droppedRecords += count),
+      onDropped: (count) => (this.#counts.droppedRecords += count),
     });
     this.#duplicates = new DuplicateFilter(options.duplicateWindowRecords);
     this.#finishedAbove = new FinishedAbove(finishedAbove);
-    this.#window = decodeWindow(windowState, checkpoint);
+    this.#delivery = new Delivery(
+      options,
+      {
+        shardId: held.leaseKey,
+        isOurs: () => held.isValid,
+        signal,
+        contextOf: (tasks, attempt) => this.#context(tasks, attempt),
+        onDone: (tasks) => this.#finish(tasks),
+      },
+      decodeWindow(windowState, checkpoint),
+    );
     const takesBatches = options.handler.processRecord === undefined;
     this.#lanes = new Lanes<Task>(
       {
@@ -171,8 +132,12 @@ export class ShardProcessor {
         limit: options.handlerLimit,
         clock: options.clock,
       },
-      (tasks) => this.#deliver(tasks),
+      (tasks) => this.#delivery.deliver(tasks),
     );
+  }
+
+  get counts(): ProcessorCounts {
+    return { ...this.#counts, deadLetteredRecords: this.#delivery.deadLetteredRecords };
   }
 
   /** Up to where all records are handled; undefined while that is where the lease says. */
@@ -187,7 +152,7 @@ export class ShardProcessor {
 
   /** What the handler fails on, if it does. */
   get trouble(): string | undefined {
-    return this.#trouble;
+    return this.#delivery.trouble;
   }
 
   /** True if a bounded read has nothing more to read here. */
@@ -289,11 +254,11 @@ export class ShardProcessor {
       if (this.#isBoundReached) return;
       this.#lastBegun = position;
       if (this.#finishedAbove.has(position)) {
-        this.counts.rememberedRecords += 1;
+        this.#counts.rememberedRecords += 1;
       } else if (this.#duplicates.isCopy(record.origin)) {
-        this.counts.duplicateRecords += 1;
+        this.#counts.duplicateRecords += 1;
       } else if (filter && record.damage === undefined && !filter(record)) {
-        this.counts.filteredRecords += 1;
+        this.#counts.filteredRecords += 1;
       } else if (bound && !bound.admits(record)) {
         this.#isBoundReached = true;
         return;
@@ -331,234 +296,6 @@ export class ShardProcessor {
       });
     }
     return records;
-  }
-
-  /** What a lane does with what it took: some calls, one after the other, until all is dealt with. */
-  async #deliver(tasks: readonly Task[]): Promise<void> {
-    const { tumblingWindowMs } = this.#options;
-    if (tumblingWindowMs > 0) {
-      await this.#deliverWindows(tasks);
-      return;
-    }
-    for (const run of this.#runs(tasks.filter((task) => task.kind === 'record'))) {
-      if (!(await this.#settle(run, (part, context) => this.#call(part, context)))) return;
-    }
-  }
-
-  /** Cuts out damaged records that go to the dead letter, each alone. */
-  *#runs(tasks: readonly RecordTask[]): Generator<readonly RecordTask[]> {
-    const isDead = (task: RecordTask): boolean =>
-      this.#options.onDamage === 'deadLetter' && task.record.damage !== undefined;
-    if (!tasks.some(isDead)) {
-      yield tasks;
-      return;
-    }
-    let from = 0;
-    for (let at = 0; at < tasks.length; at += 1) {
-      const task = tasks[at] as RecordTask;
-      if (!isDead(task)) continue;
-      if (at > from) yield tasks.slice(from, at);
-      yield [task];
-      from = at + 1;
-    }
-    if (from < tasks.length) yield tasks.slice(from);
-  }
-
-  async #call(
-    tasks: readonly RecordTask[],
-    context: HandlerContext,
-  ): Promise<PartialBatch | undefined> {
-    const { handler } = this.#options;
-    if (await this.#isBuried(tasks, context)) return undefined;
-    const items = await this.#items(tasks);
-    if (handler.processBatch) return (await handler.processBatch(items, context)) ?? undefined;
-    if (handler.processRecord) await handler.processRecord(items[0], context);
-    return undefined;
-  }
-
-  /** Gives a damaged record to the dead letter, if that is the policy. */
-  async #isBuried(tasks: readonly RecordTask[], context: HandlerContext): Promise<boolean> {
-    const { deadLetter, onDamage } = this.#options;
-    const record = tasks[0]?.record;
-    if (onDamage !== 'deadLetter' || record?.damage === undefined || !deadLetter) return false;
-    const { sequenceNumber, damage } = record;
-    await deadLetter(
-      [record],
-      new ShardlineError(
-        'DAMAGED_RECORD',
-        `the record at sequence number ${sequenceNumber} is damaged (${damage})`,
-        { value: sequenceNumber },
-      ),
-      context,
-    );
-    this.counts.deadLetteredRecords += 1;
-    return true;
-  }
-
-  async #items(tasks: readonly RecordTask[]): Promise<readonly unknown[]> {
-    const { deserialize } = this.#options;
-    if (!deserialize) return tasks.map(({ record }) => record);
-    const items: unknown[] = [];
-    for (const { record } of tasks) items.push(await deserialize(record));
-    return items;
-  }
-
-  /**
-   * Calls until every record is handled or given up by policy.
-   *
-   * @returns False if the shard is gone before that.
-   */
-  async #settle(tasks: readonly RecordTask[], call: Call): Promise<boolean> {
-    const { clock, random } = this.#options;
-    const parts = [tasks];
-    let failures = 0;
-    for (let part = parts.pop(); part && part.length > 0; part = parts.pop()) {
-      for (let attempt = 1; part && part.length > 0; attempt += 1) {
-        if (!this.#held.isValid || this.#signal.aborted) return false;
-        const context = this.#context(part, attempt);
-        let error: unknown;
-        try {
-          const partial = await call(part, context);
-          const handled = this.#handledOf(part, partial);
-          this.#finish(part.slice(0, handled));
-          if (handled === part.length) {
-            this.#trouble = undefined;
-            break;
-          }
-          if (handled > 0) attempt = 0;
-          part = part.slice(handled);
-          error = new ShardlineError('BATCH_INCOMPLETE', 'the handler left a part of its batch', {
-            retryable: true,
-          });
-        } catch (thrown) {
-          error = thrown;
-          this.#publishFailure(attempt, thrown);
-        }
-        const split = await this.#afterFailure(part, attempt, error, context);
-        if (split === 'settled') break;
-        this.#trouble = `the handler failed, attempt ${attempt}`;
-        if (split !== undefined) {
-          parts.push(part.slice(split));
-          part = part.slice(0, split);
-          attempt = 0;
-        }
-        await pause(clock, fullJitterMs(HANDLER_BACKOFF, failures, random), this.#signal);
-        failures += 1;
-      }
-    }
-    return true;
-  }
-
-  /** How many of a batch the handler says it has dealt with. */
-  #handledOf(part: readonly RecordTask[], partial: PartialBatch | undefined): number {
-    if (partial === undefined) return part.length;
-    const { retryFrom } = partial;
-    if (Number.isInteger(retryFrom) && retryFrom >= 0 && retryFrom <= part.length) return retryFrom;
-    throw new ShardlineError(
-      'INVALID_OPTION',
-      `\`retryFrom\` must be an integer from 0 to ${part.length} records, got ${String(retryFrom)}`,
-      { value: String(retryFrom), limit: `0 to ${part.length}`, unit: 'records' },
-    );
-  }
-
-  /** Where to split the batch; undefined to try it as it is; `'settled'` if it was given up. */
-  async #afterFailure(
-    part: readonly RecordTask[],
-    attempt: number,
-    error: unknown,
-    context: HandlerContext,
-  ): Promise<number | undefined | 'settled'> {
-    const { clock, deadLetter, handler } = this.#options;
-    const youngest = Math.max(...part.map(({ record }) => record.arrivedAt ?? Infinity));
-    const verdict = judgeFailure(
-      { attempt, items: part.length, ageMs: clock.now() - youngest },
-      // A window's state would not know of a half of it.
-      handler.processWindow ? { ...this.#options, bisectBatches: false } : this.#options,
-    );
-    if (verdict.kind === 'split') return verdict.at;
-    if (verdict.kind === 'retry' || !deadLetter || this.#signal.aborted) return undefined;
-    try {
-      await deadLetter(
-        part.map(({ record }) => record),
-        error,
-        context,
-      );
-    } catch (thrown) {
-      this.#publishFailure(attempt, thrown);
-      return undefined;
-    }
-    this.counts.deadLetteredRecords += part.length;
-    this.#trouble = undefined;
-    this.#finish(part);
-    return 'settled';
-  }
-
-  #publishFailure(attempt: number, error: unknown): void {
-    publishDiagnostics('shardline:consumer:handler-failure', () => ({
-      shardId: this.#held.leaseKey,
-      attempt,
-      error,
-    }));
-  }
-
-  async #deliverWindows(tasks: readonly Task[]): Promise<void> {
-    const { tumblingWindowMs: windowMs } = this.#options;
-    const records = tasks.filter((task) => task.kind === 'record');
-    const arrivals = records.map(({ record }) => record.arrivedAt ?? 0);
-    for (const { startAt, from, to } of sliceByWindow(arrivals, windowMs, this.#window?.startAt)) {
-      if (this.#window && startAt > this.#window.startAt && !(await this.#endOpenWindow())) return;
-      const slice = records.slice(from, to);
-      const isSettled = await this.#settle(slice, async (part, context) => {
-        if (await this.#isBuried(part, context)) return undefined;
-        const state = await this.#callWindow(part, startAt, false, context);
-        this.#window = { startAt, state };
-        return undefined;
-      });
-      if (!isSettled) return;
-    }
-    for (const task of tasks) {
-      const endAt = (this.#window?.startAt ?? Infinity) + windowMs;
-      if (task.kind === 'time' && endAt <= task.nowMs) await this.#endOpenWindow();
-    }
-  }
-
-  /** The last call of the open window, until it succeeds. False if the shard is gone before that. */
-  async #endOpenWindow(): Promise<boolean> {
-    const { clock, random } = this.#options;
-    const { startAt } = this.#window as OpenWindow;
-    for (let attempt = 1; this.#held.isValid && !this.#signal.aborted; attempt += 1) {
-      try {
-        await this.#callWindow([], startAt, true, this.#context([], attempt));
-        this.#window = undefined;
-        this.#trouble = undefined;
-        return true;
-      } catch (error) {
-        this.#publishFailure(attempt, error);
-        this.#trouble = `the handler failed at the end of a window, attempt ${attempt}`;
-        await pause(clock, fullJitterMs(HANDLER_BACKOFF, attempt - 1, random), this.#signal);
-      }
-    }
-    return false;
-  }
-
-  async #callWindow(
-    tasks: readonly RecordTask[],
-    startAt: number,
-    isFinal: boolean,
-    context: HandlerContext,
-  ): Promise<unknown> {
-    const { handler, tumblingWindowMs } = this.#options;
-    const open = this.#window?.startAt === startAt ? this.#window : undefined;
-    const window: WindowCall = {
-      startAt,
-      endAt: startAt + tumblingWindowMs,
-      state: structuredClone(open?.state),
-      isFinal,
-    };
-    const state = await handler.processWindow?.(await this.#items(tasks), window, context);
-    // Refused while the records are still the handler's: a state that cannot be kept must not be lost.
-    if (!isFinal) encodeWindow({ startAt, state }, this.#held.lease.checkpoint);
-    return state;
   }
 
   #context(tasks: readonly RecordTask[], attempt: number): HandlerContext {
@@ -612,7 +349,7 @@ export class ShardProcessor {
         // What a former owner had handled further on, and this one has not come to yet.
         ...this.#finishedAbove.after(this.#lastBegun),
       ]),
-      windowState: this.#window && encodeWindow(this.#window, checkpoint),
+      windowState: this.#delivery.window && encodeWindow(this.#delivery.window, checkpoint),
     };
   }
 
@@ -621,7 +358,7 @@ export class ShardProcessor {
       this.#watermark.finish(ticket);
       this.#finishOne(source);
     }
-    this.counts.handledRecords += tasks.length;
+    this.#counts.handledRecords += tasks.length;
     if (tasks.length > 0) this.#onFinished(tasks.length);
   }
 

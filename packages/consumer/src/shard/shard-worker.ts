@@ -44,7 +44,7 @@ export type ShardState =
   | 'released'
   | 'lost';
 
-export interface ShardStatus extends Readonly<ProcessorCounts> {
+export interface ShardStatus extends ProcessorCounts {
   readonly shardId: string;
   readonly state: ShardState;
   /** Why it is in that state, or what stands in its way. */

@@ -139,47 +139,6 @@ describe('Lanes', () => {
     expect(begun).toBe(0);
   });
 
-  it('wait for a fuller run as long as the window is, unless they are full or told to flush', async () => {
-    const clock = new ManualClock();
-    const runs: { readonly atMs: number; readonly items: readonly number[] }[] = [];
-    const lanes = new Lanes<number>(
-      options(clock, { maxItems: 3, windowMs: 100 }),
-      (items): Promise<void> => {
-        runs.push({ atMs: clock.monotonicMs(), items });
-        return Promise.resolve();
-      },
-    );
-    lanes.push('k', 1, 1);
-    await clock.advance(60);
-    lanes.push('k', 2, 1);
-    await clock.advance(60);
-    expect(runs).toEqual([{ atMs: 100, items: [1, 2] }]);
-    for (const item of [3, 4, 5]) lanes.push('k', item, 1);
-    await clock.advance(1);
-    expect(runs.at(-1)).toEqual({ atMs: 120, items: [3, 4, 5] });
-    lanes.push('k', 6, 1);
-    await clock.advance(10);
-    lanes.flush();
-    await clock.advance(1);
-    expect(runs.at(-1)).toEqual({ atMs: 131, items: [6] });
-    expect(clock.pending).toBe(0);
-  });
-
-  it('forget what waits when they are stopped in a pause, and are idle', async () => {
-    const clock = new ManualClock();
-    let begun = 0;
-    const lanes = new Lanes<number>(options(clock), (): Promise<void> => {
-      begun += 1;
-      return Promise.resolve();
-    });
-    lanes.pause();
-    lanes.push('k', 1, 1);
-    await clock.advance(10);
-    lanes.stop();
-    await lanes.idle();
-    expect(begun).toBe(0);
-  });
-
   it('spread keys evenly', () => {
     const counts = new Map<number, number>();
     for (let index = 0; index < 10_000; index += 1) {
