@@ -263,14 +263,15 @@ export class Delivery {
     const arrivals = records.map(({ record }) => record.arrivedAt ?? 0);
     for (const { startAt, from, to } of sliceByWindow(arrivals, windowMs, this.window?.startAt)) {
       if (this.window && startAt > this.window.startAt && !(await this.#endOpenWindow())) return;
-      const slice = records.slice(from, to);
-      const isSettled = await this.#settle(slice, async (part, context) => {
-        if (await this.#isBuried(part, context)) return undefined;
-        const state = await this.#callWindow(part, startAt, false, context);
-        this.window = { startAt, state };
-        return undefined;
-      });
-      if (!isSettled) return;
+      for (const run of this.#runs(records.slice(from, to))) {
+        const isSettled = await this.#settle(run, async (part, context) => {
+          if (await this.#isBuried(part, context)) return undefined;
+          const state = await this.#callWindow(part, startAt, false, context);
+          this.window = { startAt, state };
+          return undefined;
+        });
+        if (!isSettled) return;
+      }
     }
     for (const task of tasks) {
       const endAt = (this.window?.startAt ?? Infinity) + windowMs;

@@ -495,6 +495,25 @@ describe('tumbling windows', () => {
     ]);
   });
 
+  it('bury a damaged record alone, and count the others', async () => {
+    const clock = new ManualClock();
+    const calls: Call[] = [];
+    const dead: (string | undefined)[] = [];
+    const { processor, accept } = await rig(clock, {
+      tumblingWindowMs: 10_000,
+      onDamage: 'deadLetter',
+      deadLetter: (given) => void dead.push(...given.map(({ damage }) => damage)),
+      handler: summing(calls),
+    });
+    const [first = {}, ...others] = records(1, 5);
+    const damaged = Buffer.concat([Buffer.from('f3899ac2', 'hex'), Buffer.alloc(40, 1)]);
+    await accept([{ ...first, Data: damaged }, ...others]);
+    await clock.advance(1);
+    expect(dead).toEqual(['checksum']);
+    expect(calls.find(({ isFinal }) => !isFinal)?.sum).toBe(2 + 3 + 4);
+    expect(processor.openCount).toBe(0);
+  });
+
   it('refuse a state that could not be kept, and keep the records with the handler', async () => {
     const clock = new ManualClock();
     const { processor, accept } = await rig(clock, {
