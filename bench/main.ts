@@ -1,6 +1,7 @@
 import { decoderBench } from './decoder.js';
 import { fanOutBench } from './fan-out.js';
 import { environment, writeResults } from './harness.js';
+import { idleShardsBench } from './idle-shards.js';
 import { localBench } from './local.js';
 import { producerBench } from './producer.js';
 import { putPathBench } from './put-path.js';
@@ -10,6 +11,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   producer: producerBench,
   decoder: decoderBench,
   'fan-out': fanOutBench,
+  'idle-shards': idleShardsBench,
   local: localBench,
 };
 

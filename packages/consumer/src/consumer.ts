@@ -57,6 +57,7 @@ export class Consumer<Item = UserRecord> {
   readonly #ownsStore: boolean;
   readonly #client: KinesisReadPort;
   readonly #budget: ByteBudget;
+  readonly #handlerLimit: HandlerLimit;
   readonly #stopping = new AbortController();
   #supervisor: Supervisor | undefined;
   #starting: Promise<void> | undefined;
@@ -71,7 +72,8 @@ export class Consumer<Item = UserRecord> {
   constructor(options: ConsumerOptions<Item>, port?: KinesisReadPort) {
     this.#options = resolveConsumerOptions(options);
     if (!this.#options.handler) this.#queue = new RecordQueue<Item>();
-    const { clock, random, stream, leaseTableName, failoverMs, maxBufferBytes } = this.#options;
+    const { clock, random, stream, leaseTableName, failoverMs } = this.#options;
+    const { maxBufferBytes, maxConcurrentHandlers } = this.#options;
     this.#ownsStore = options.leaseStore === undefined;
     this.#store =
       options.leaseStore ??
@@ -93,7 +95,8 @@ export class Consumer<Item = UserRecord> {
         clock,
         random,
       });
-    this.#budget = new ByteBudget(maxBufferBytes);
+    this.#budget = options.budget ?? new ByteBudget(maxBufferBytes);
+    this.#handlerLimit = options.handlerLimit ?? new HandlerLimit(maxConcurrentHandlers);
   }
 
   get workerId(): string {
@@ -246,7 +249,7 @@ export class Consumer<Item = UserRecord> {
   async #start(): Promise<void> {
     const { signal } = this.#stopping;
     signal.throwIfAborted();
-    const { initialPosition, until, clock, maxConcurrentHandlers } = this.#options;
+    const { initialPosition, until, clock } = this.#options;
     const fetcher = await this.#fetcher(signal);
     signal.throwIfAborted();
     this.#supervisor = new Supervisor({
@@ -260,7 +263,7 @@ export class Consumer<Item = UserRecord> {
         store: this.#store,
         fetcher,
         budget: this.#budget,
-        handlerLimit: new HandlerLimit(maxConcurrentHandlers),
+        handlerLimit: this.#handlerLimit,
         bound: until === undefined ? undefined : new ReadBound(until, clock),
         initialTimestampMs:
           typeof initialPosition === 'string' ? undefined : initialPosition.timestamp.getTime(),

@@ -1,3 +1,4 @@
+export { ByteBudget } from '@shardline/shared';
 export { Consumer, type ConsumerStatus } from './consumer.js';
 export type { ConsumerOptions } from './options.js';
 export {
@@ -33,6 +34,7 @@ export type {
   ShardHooks,
   StartedShard,
 } from './processing/handler.js';
+export { HandlerLimit } from './processing/handler-limit.js';
 export type { ReadUntil } from './processing/read-bound.js';
 export type { Delivery } from './processing/record-queue.js';
 export type { WindowCall } from './processing/tumbling-window.js';

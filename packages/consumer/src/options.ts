@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import type { DynamoDBClient, DynamoDBClientConfig } from '@aws-sdk/client-dynamodb';
 import type { KinesisClient, KinesisClientConfig } from '@aws-sdk/client-kinesis';
 import {
+  type ByteBudget,
   choiceOption,
   type Clock,
   type DamagePolicy,
@@ -21,6 +22,7 @@ import {
 } from '@shardline/shared';
 
 import type { LeaseStore } from './lease/lease-store.js';
+import type { HandlerLimit } from './processing/handler-limit.js';
 import type { DeadLetter, RecordHandler } from './processing/handler.js';
 import type { ReadUntil } from './processing/read-bound.js';
 import type { InitialPosition } from './shard/shard-sync.js';
@@ -166,6 +168,10 @@ export interface ConsumerOptions<Item = UserRecord> {
   readonly maxLeases?: number;
   /** Data read and not yet handled, of all shards. Unit: bytes. Range: 65 536 to 17 179 869 184. @defaultValue 67 108 864 */
   readonly maxBufferBytes?: number;
+  /** Shared by several consumers of a process, in place of `maxBufferBytes` for each. */
+  readonly budget?: ByteBudget;
+  /** Shared by several consumers of a process, in place of `maxConcurrentHandlers` for each. */
+  readonly handlerLimit?: HandlerLimit;
   /** Largest content a compressed record may expand to. Unit: bytes. Range: 1 024 to 1 073 741 824. @defaultValue 33 554 432 */
   readonly maxRawBytes?: number;
   /** What to do with records that are damaged, or too large to expand. @defaultValue `'raw'` */
@@ -220,6 +226,8 @@ const OTHER_NAMES = [
   'filter',
   'until',
   'bisectBatches',
+  'budget',
+  'handlerLimit',
   'checkpointing',
   'workerId',
   'leaseTableName',

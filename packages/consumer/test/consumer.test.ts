@@ -1,6 +1,12 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 
-import { Consumer, MemoryLeaseStore } from '@shardline/consumer';
+import {
+  ByteBudget,
+  Consumer,
+  type ConsumerOptions,
+  HandlerLimit,
+  MemoryLeaseStore,
+} from '@shardline/consumer';
 import { MAX_HASH_KEY } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -25,6 +31,7 @@ describe('a consumer, by the clock', () => {
   const start = async (
     port: KinesisReadPort,
     handle: (signal: AbortSignal) => Promise<void> | void = () => {},
+    options: Partial<ConsumerOptions> = {},
   ): Promise<Consumer> => {
     const consumer = new Consumer(
       {
@@ -35,6 +42,7 @@ describe('a consumer, by the clock', () => {
         clock,
         random: seededRandom(1),
         handler: { processRecord: (_, { signal }) => handle(signal) },
+        ...options,
       },
       {
         ...port,
@@ -71,6 +79,49 @@ describe('a consumer, by the clock', () => {
     // It is alone, and takes it again.
     expect(changes.slice(0, 3)).toEqual(['taken', 'released', 'taken']);
     await close(consumer);
+  });
+
+  it('shares bytes and handlers with other consumers of its process, if told to', async () => {
+    const budget = new ByteBudget(3 * 2 ** 20);
+    const handlerLimit = new HandlerLimit(2);
+    let running = 0;
+    let most = 0;
+    const handle = (): Promise<void> => {
+      running += 1;
+      most = Math.max(most, running);
+      return new Promise((resolve) =>
+        clock.schedule(1_000, () => {
+          running -= 1;
+          resolve();
+        }),
+      );
+    };
+    const consumers = await Promise.all(
+      ['a', 'b', 'c'].map((streamName) => {
+        const { port } = scriptedPort(clock, { read: (call) => page(call + 2, 2 ** 20) });
+        return start(port, handle, { streamName, budget, handlerLimit });
+      }),
+    );
+    await clock.advance(30_000);
+    expect(budget.usedBytes).toBeLessThanOrEqual(3 * 2 ** 20);
+    expect(
+      consumers
+        .map((consumer) => consumer.status().shards[0]?.handledRecords ?? 0)
+        .every((count) => count > 5),
+    ).toBe(true);
+    expect(most).toBe(2);
+    await Promise.all(
+      consumers
+        .map((consumer) =>
+          consumer.close().then(
+            () => {},
+            () => {},
+          ),
+        )
+        .concat(clock.advance(60_000)),
+    );
+    expect(budget.usedBytes).toBe(0);
+    expect(() => new HandlerLimit(0)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }));
   });
 
   it('does not take the time a handler needs for time without reading', async () => {

@@ -1,10 +1,17 @@
+import { integerOption } from '@shardline/shared';
+
 /** How many handlers of a process run at a time, first come first served. */
 export class HandlerLimit {
   #free: number;
   readonly #waiting: (() => void)[] = [];
 
+  /**
+   * @param maxHandlers - Range: 1 and up.
+   * @throws ShardlineError `INVALID_OPTION`.
+   */
   constructor(maxHandlers: number) {
-    this.#free = maxHandlers;
+    const rule = { min: 1, max: Infinity, fallback: 1, unit: 'handlers' };
+    this.#free = integerOption('maxHandlers', maxHandlers, rule);
   }
 
   /** Undefined if a handler may run now; otherwise a promise that resolves when it may. */
