@@ -13,6 +13,7 @@ import {
   type UserRecord,
 } from '@shardline/shared';
 
+import { handledOf } from './processing/failure-policy.js';
 import type { HandlerContext, RecordHandler } from './processing/handler.js';
 import { laneOf } from './processing/lanes.js';
 
@@ -247,8 +248,8 @@ class LambdaBatch<Item> {
       if (handler.processBatch) {
         if (lane.length === 0) return;
         const result = await handler.processBatch(await this.#items(lane), this.#context(lane));
-        const handled = result?.retryFrom ?? lane.length;
-        for (const record of lane.slice(0, handled)) this.done.add(keyOf(record));
+        for (const record of lane.slice(0, handledOf(result, lane.length)))
+          this.done.add(keyOf(record));
         return;
       }
       for (const record of lane) {

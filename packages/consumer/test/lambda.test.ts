@@ -96,6 +96,17 @@ describe('createLambdaHandler', () => {
     ]);
   });
 
+  it('counts nothing as handled when a batch handler names a record it was not given', async () => {
+    for (const retryFrom of [-1, 4, 0.5, Number.NaN]) {
+      const handle = createLambdaHandler({
+        reportsBatchItemFailures: true,
+        handler: { processBatch: () => ({ retryFrom }) },
+      });
+      const answer = await handle(event([[0], [1], [2]]));
+      expect(answer).toEqual({ batchItemFailures: [{ itemIdentifier: '1000' }] });
+    }
+  });
+
   it('throws where the mapping would take any answer for success', async () => {
     const handle = createLambdaHandler({
       reportsBatchItemFailures: false,

@@ -65,7 +65,9 @@ export class FanOutFetcher implements Fetcher {
       signal.addEventListener('abort', forward, { once: true });
       try {
         const arn = await this.#consumerArn();
-        const batches = await this.#client.subscribe(arn, shardId, resume, subscription.signal);
+        const batches = await this.#unlessSilent(subscription, () =>
+          this.#client.subscribe(arn, shardId, resume, subscription.signal),
+        );
         const subscribedMs = clock.monotonicMs();
         mayResubscribeMs = subscribedMs + RESUBSCRIBE_PAUSE_MS;
         const renewMs = subscribedMs + this.#lifeMs();
@@ -104,20 +106,27 @@ export class FanOutFetcher implements Fetcher {
     return min + this.#random() * (max - min);
   }
 
-  /** Ends the subscription when nothing has come for too long while we waited for something. */
+  /** Waits for the service; ends the subscription when nothing has come for too long. */
+  async #unlessSilent<Result>(
+    subscription: AbortController,
+    wait: () => Promise<Result>,
+  ): Promise<Result> {
+    const watchdog = this.#clock.schedule(SILENCE_MS, () => subscription.abort());
+    try {
+      return await wait();
+    } finally {
+      watchdog.cancel();
+    }
+  }
+
+  /** The events, each waited for no longer than the service may be silent. */
   async *#watched(
     batches: AsyncIterable<SubscriptionBatch>,
     subscription: AbortController,
   ): AsyncGenerator<SubscriptionBatch> {
     const iterator = batches[Symbol.asyncIterator]();
     for (;;) {
-      const watchdog = this.#clock.schedule(SILENCE_MS, () => subscription.abort());
-      let result: IteratorResult<SubscriptionBatch>;
-      try {
-        result = await iterator.next();
-      } finally {
-        watchdog.cancel();
-      }
+      const result = await this.#unlessSilent(subscription, () => iterator.next());
       if (result.done) return;
       yield result.value;
     }

@@ -9,7 +9,7 @@ import {
   type UserRecord,
 } from '@shardline/shared';
 
-import { type FailurePolicy, judgeFailure } from './failure-policy.js';
+import { type FailurePolicy, handledOf, judgeFailure } from './failure-policy.js';
 import type { DeadLetter, HandlerContext, PartialBatch, RecordHandler } from './handler.js';
 import {
   encodeWindow,
@@ -175,7 +175,7 @@ export class Delivery {
         let error: unknown;
         try {
           const partial = await call(part, context);
-          const handled = this.#handledOf(part, partial);
+          const handled = handledOf(partial, part.length);
           this.#shard.onDone(part.slice(0, handled));
           if (handled === part.length) {
             this.trouble = undefined;
@@ -203,18 +203,6 @@ export class Delivery {
       }
     }
     return true;
-  }
-
-  /** How many of a batch the handler says it has dealt with. */
-  #handledOf(part: readonly RecordTask[], partial: PartialBatch | undefined): number {
-    if (partial === undefined) return part.length;
-    const { retryFrom } = partial;
-    if (Number.isInteger(retryFrom) && retryFrom >= 0 && retryFrom <= part.length) return retryFrom;
-    throw new ShardlineError(
-      'INVALID_OPTION',
-      `\`retryFrom\` must be an integer from 0 to ${part.length} records, got ${String(retryFrom)}`,
-      { value: String(retryFrom), limit: `0 to ${part.length}`, unit: 'records' },
-    );
   }
 
   /** Where to split the batch; undefined to try it as it is; `'settled'` if it was given up. */

@@ -1,3 +1,7 @@
+import { ShardlineError } from '@shardline/shared';
+
+import type { PartialBatch } from './handler.js';
+
 /** When a handler is not called again with records it failed on. */
 export interface FailurePolicy {
   /** 0 is without end. */
@@ -34,4 +38,20 @@ export function judgeFailure(
   if (bisectBatches && items > 1) return { kind: 'split', at: Math.ceil(items / 2) };
   if (maxAttempts > 0 && attempt >= maxAttempts) return { kind: 'giveUp', reason: 'attempts' };
   return { kind: 'retry' };
+}
+
+/**
+ * How many items of a batch the handler says it has dealt with.
+ *
+ * @throws ShardlineError `INVALID_OPTION` if it names an item it was not given: then none counts.
+ */
+export function handledOf(partial: PartialBatch | void, items: number): number {
+  if (!partial) return items;
+  const { retryFrom } = partial;
+  if (Number.isInteger(retryFrom) && retryFrom >= 0 && retryFrom <= items) return retryFrom;
+  throw new ShardlineError(
+    'INVALID_OPTION',
+    `\`retryFrom\` must be an integer from 0 to ${items} records, got ${String(retryFrom)}`,
+    { value: String(retryFrom), limit: `0 to ${items}`, unit: 'records' },
+  );
 }

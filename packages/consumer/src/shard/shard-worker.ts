@@ -388,7 +388,6 @@ export class ShardWorker {
     this.#millisBehindLatest = undefined;
     this.#processor = this.#newProcessor();
     if (this.#isPaused) this.#processor.pause();
-    if (this.#reading.signal.aborted) await this.#giveAway();
   }
 
   #onFinished(records: number): void {

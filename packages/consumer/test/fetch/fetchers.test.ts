@@ -238,6 +238,24 @@ describe('fan-out, by the clock', () => {
     expect(log.subscriptions.map(({ atMs }) => atMs)).toEqual([0, 20_000, 40_000, 60_000]);
   });
 
+  it('gives up a request to subscribe that nobody answers, and tries again', async () => {
+    const clock = new ManualClock();
+    const { port, log } = scriptedPort(clock, {});
+    const deaf: typeof port.subscribe = (arn, shardId, from, signal) => {
+      void port.subscribe(arn, shardId, from, signal);
+      return new Promise((_, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+      });
+    };
+    const reader = run(fanOut({ ...port, subscribe: deaf }, clock), clock);
+    await clock.advance(100_000);
+    reader.stop();
+    await reader.ended;
+    expect(log.subscriptions.length).toBeGreaterThan(2);
+    expect(reader.troubles).toContain('AbortError');
+    expect(clock.pending).toBe(0);
+  });
+
   it('does not hold a slow handler for silence', async () => {
     const clock = new ManualClock();
     const { port, log } = scriptedPort(clock, {
