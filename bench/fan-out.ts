@@ -7,7 +7,7 @@ import {
   RegisterStreamConsumerCommand,
   SubscribeToShardCommand,
 } from '@aws-sdk/client-kinesis';
-import { Consumer, MemoryLeaseStore } from '@shardline/consumer';
+import { Consumer, MemoryLeaseTable } from '@shardline/consumer';
 
 import { DelayProxy } from './delay-proxy.js';
 import { compare } from './harness.js';
@@ -55,7 +55,7 @@ export async function fanOutBench(): Promise<void> {
             streamName: 'bench',
             applicationName: 'bench',
             retrieval: 'fanOut',
-            leaseStore: new MemoryLeaseStore(),
+            leaseTable: new MemoryLeaseTable(),
             initialPosition: 'TRIM_HORIZON',
             until: { records: RECORDS },
             clientConfig: far,

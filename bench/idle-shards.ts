@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { Consumer, MemoryLeaseStore } from '@shardline/consumer';
+import { Consumer, MemoryLeaseTable } from '@shardline/consumer';
 
 import { compare } from './harness.js';
 import { startLocalServer } from './local.js';
@@ -18,7 +18,7 @@ export async function idleShardsBench(): Promise<void> {
       streamName: 'bench',
       applicationName: `idle-${retrieval}`,
       retrieval,
-      leaseStore: new MemoryLeaseStore(),
+      leaseTable: new MemoryLeaseTable(),
       initialPosition: 'TRIM_HORIZON',
       clientConfig,
       handler: { processRecord: () => {} },

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-import { Consumer, MemoryLeaseStore } from '@shardline/consumer';
+import { Consumer, MemoryLeaseTable } from '@shardline/consumer';
 import { startLocal } from '@shardline/local';
 import { Producer } from '@shardline/producer';
 import { isShardlineError, MAX_HASH_KEY, type UserRecord } from '@shardline/shared';
@@ -40,6 +40,7 @@ function shardsOf(count: number): Shard[] {
 function portOf(shards: readonly Shard[], pageBytes: number): KinesisReadPort {
   let sequence = 1;
   return {
+    describe: () => Promise.resolve({ accountId: '000000000000', createdAtSeconds: 1 }),
     listShards: () => Promise.resolve([...shards]),
     getIterator: () => Promise.resolve({ iterator: 'first', notBeforeMs: 0 }),
     getRecords: () =>
@@ -130,7 +131,7 @@ describe('what a process holds', () => {
       {
         streamName: 'orders',
         applicationName: 'billing',
-        leaseStore: new MemoryLeaseStore(),
+        leaseTable: new MemoryLeaseTable(),
         initialPosition: 'TRIM_HORIZON',
         maxBufferBytes,
         drainTimeoutMs: 0,
@@ -167,7 +168,7 @@ describe('what a process holds', () => {
       {
         streamName: 'orders',
         applicationName: 'billing',
-        leaseStore: new MemoryLeaseStore(),
+        leaseTable: new MemoryLeaseTable(),
         initialPosition: 'TRIM_HORIZON',
         clock,
         random: seededRandom(1),
@@ -206,7 +207,7 @@ describe('TLS', () => {
         applicationName: 'billing',
         retrieval,
         fanOutConsumerArn: 'arn:aws:kinesis:us-east-1:000000000000:stream/orders/consumer/x:1',
-        leaseStore: new MemoryLeaseStore(),
+        leaseTable: new MemoryLeaseTable(),
         clientConfig: local.kinesis,
         random: () => 0,
         handler: { processRecord: () => {} },

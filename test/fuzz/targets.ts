@@ -15,7 +15,8 @@ import {
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
 
 import { KinesisReadClient } from '../../packages/consumer/src/fetch/kinesis-read-client.js';
-import { OWN, parseLease, type Row } from '../../packages/consumer/src/lease/lease-row.js';
+import { OWN, parseLease } from '../../packages/consumer/src/lease/lease-row.js';
+import type { Row } from '../../packages/consumer/src/lease/lease-table.js';
 import { FinishedAbove } from '../../packages/consumer/src/processing/finished-above.js';
 import { decodeWindow } from '../../packages/consumer/src/processing/tumbling-window.js';
 import { parseCborRequest } from '../../packages/local/src/protocol/cbor-request.js';

@@ -1,9 +1,9 @@
 import {
   Consumer,
   type HandlerContext,
-  type Lease,
-  type LeaseStore,
-  MemoryLeaseStore,
+  type LeaseTable,
+  MemoryLeaseTable,
+  type Row,
 } from '@shardline/consumer';
 import { KinesisEngine } from '@shardline/local';
 import { Producer } from '@shardline/producer';
@@ -15,11 +15,18 @@ import {
   type UserRecord,
 } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
-import murmurhash from 'murmurhash3js-revisited';
 
-import { leaderOf } from '../../packages/consumer/src/lease/assignment.js';
+import { FleetStore } from '../../packages/consumer/src/fleet/fleet-store.js';
+import { parseLease } from '../../packages/consumer/src/lease/lease-row.js';
 import { isFinished, ownerOf } from '../../packages/consumer/src/lease/lease.js';
-import { type CallFaults, describeLeases, readPortOf, storeOf, writePortOf } from './ports.js';
+import {
+  type CallFaults,
+  describeLeases,
+  leasesOf,
+  readPortOf,
+  tableOf,
+  writePortOf,
+} from './ports.js';
 import { SimProcess } from './process.js';
 
 /** What went on in one history, and what was found wrong with it. */
@@ -32,6 +39,7 @@ export interface HistoryResult {
   readonly kills: number;
   /** Kills of the worker that balanced the fleet. */
   readonly leaderLosses: number;
+  readonly modeChanges: number;
   readonly freezes: number;
   readonly stalls: number;
   readonly cuts: number;
@@ -53,6 +61,13 @@ export interface HistoryOptions {
    * @defaultValue `'wild'`
    */
   readonly mode?: 'wild' | 'rough' | 'calm';
+  /**
+   * How the workers share the leases; with `changing` the fleet is changed over while it works. Beside a
+   * KCL a shard is stolen without asking, and what runs then is handled twice.
+   *
+   * @defaultValue `'native'`
+   */
+  readonly leases?: 'native' | 'kcl2' | 'changing';
 }
 
 const STREAM = 'orders';
@@ -87,10 +102,11 @@ class History {
   readonly #random: Random;
   readonly #world = new ManualClock();
   readonly #engine: KinesisEngine;
-  readonly #table = new MemoryLeaseStore();
+  readonly #table = new MemoryLeaseTable();
+  readonly #leases: NonNullable<HistoryOptions['leases']>;
   readonly #faults: CallFaults = { before: 0, after: 0, slow: 0, stale: 0 };
   /** The table as it was some steps ago. */
-  readonly #listings: (readonly Lease[])[] = [];
+  readonly #listings: (readonly Row[])[] = [];
   /** Puts records in strict order, if this history has one; otherwise they are stored at once. */
   #producer: { readonly process: SimProcess; readonly producer: Producer } | undefined;
   readonly #workers: Worker[] = [];
@@ -112,6 +128,7 @@ class History {
   #counts = {
     kills: 0,
     leaderLosses: 0,
+    modeChanges: 0,
     freezes: 0,
     stalls: 0,
     cuts: 0,
@@ -120,8 +137,9 @@ class History {
     reshards: 0,
   };
 
-  constructor(seed: number, { mode = 'wild' }: HistoryOptions) {
+  constructor(seed: number, { mode = 'wild', leases = 'native' }: HistoryOptions) {
     this.#seed = seed;
+    this.#leases = leases;
     this.#isCalm = mode === 'calm';
     this.#isWild = mode === 'wild';
     this.#random = seededRandom(seed);
@@ -146,6 +164,7 @@ class History {
       this.#putSome();
       if (random() < 0.08) this.#reshard();
       if (random() < 0.1) this.#trouble();
+      if (this.#leases === 'changing' && random() < 0.01) void this.#changeMode();
       if (this.#world.monotonicMs() >= nightMs && this.#counts.nights === 0) await this.#night();
       await this.#step();
     }
@@ -153,7 +172,7 @@ class History {
     await this.#balance();
     await this.#stopAll();
     const duplicates = [...this.#handled.values()].reduce((sum, times) => sum + times - 1, 0);
-    if (!this.#isWild && duplicates > 0)
+    if (!this.#isWild && this.#leases === 'native' && duplicates > 0)
       this.#problem(`${duplicates} duplicates in a history without crash or lost answer`);
     if (this.#world.pending > 0) this.#problem(`${this.#world.pending} timers left behind`);
     return {
@@ -169,7 +188,7 @@ class History {
 
   async #step(): Promise<void> {
     await this.#world.advance(STEP_MS);
-    this.#listings.push(await this.#table.list());
+    this.#listings.push(await this.#table.scan(''));
     if (this.#listings.length > STALE_STEPS) this.#listings.shift();
   }
 
@@ -216,10 +235,10 @@ class History {
     const name = `w${this.#names}`;
     const rate = this.#isCalm ? 1 : 0.95 + this.#random() * 0.1;
     const process = new SimProcess(name, this.#world, rate, this.#random);
-    const store = storeOf(
+    const leaseTable = tableOf(
       process,
-      this.#watched(),
-      () => this.#listings[0] ?? [],
+      this.#watched(name),
+      () => this.#listings[0],
       this.#faults,
       this.#random,
     );
@@ -230,7 +249,8 @@ class History {
         streamName: STREAM,
         applicationName: 'simulated',
         workerId: name,
-        leaseStore: store,
+        leaseTable,
+        leaseMode: this.#leases === 'kcl2' ? 'kcl2' : 'auto',
         initialPosition: 'TRIM_HORIZON',
         failoverMs: FAILOVER_MS,
         assignmentIntervalMs: 500,
@@ -269,39 +289,38 @@ class History {
     }
   }
 
-  /** The table, with an eye on what is written to it. */
-  #watched(): LeaseStore {
-    return new Proxy<LeaseStore>(this.#table, {
+  /** The table, with an eye on what a worker writes to it. */
+  #watched(workerId: string): LeaseTable {
+    return new Proxy<LeaseTable>(this.#table, {
       get: (target, name) => {
-        const method = target[name as keyof LeaseStore] as (...args: unknown[]) => unknown;
-        if (name === 'take') {
-          return async (...args: Parameters<LeaseStore['take']>) => {
-            const result = await target.take(...args);
-            if (result)
-              this.#note(`${args[1]} takes ${result.leaseKey}, token ${result.leaseCounter}`);
-            return result;
-          };
+        if (name !== 'update') {
+          return (target[name as keyof LeaseTable] as (...args: unknown[]) => unknown).bind(target);
         }
-        if (name === 'release' || name === 'completeHandOver') {
-          return async (lease: Lease, workerId: string) => {
-            const running = this.#running.get(`${workerId} ${lease.leaseKey}`) ?? 0;
-            const isGiven = await target[name](lease, workerId);
-            if (isGiven && running > 0) {
-              this.#problem(
-                `${workerId} gives ${lease.leaseKey} away while ${running} handlers run`,
-              );
-            }
-            return isGiven;
-          };
-        }
-        if (name !== 'checkpoint') return method.bind(target);
-        return async (...args: Parameters<LeaseStore['checkpoint']>) => {
-          const result = await target.checkpoint(...args);
-          if (result) this.#onCheckpoint(result.leaseKey, result.checkpoint, args[1]);
-          return result;
+        return async (...args: Parameters<LeaseTable['update']>) => {
+          const before = await target.get(args[0]);
+          const outcome = await target.update(...args);
+          if (outcome.isDone && before && outcome.row) {
+            this.#onWrite(workerId, before, outcome.row);
+          }
+          return outcome;
         };
       },
     });
+  }
+
+  #onWrite(workerId: string, rowBefore: Row, row: Row): void {
+    const [before, lease] = [parseLease(rowBefore), parseLease(row)];
+    if (!before || !lease) return;
+    const { leaseKey } = lease;
+    const [owner, next] = [ownerOf(before), ownerOf(lease)];
+    if (owner !== next) this.#note(`${workerId} gives ${leaseKey} from ${owner} to ${next}`);
+    const running = this.#running.get(`${workerId} ${leaseKey}`) ?? 0;
+    if (owner === workerId && next !== workerId && running > 0) {
+      this.#problem(`${workerId} gives ${leaseKey} away while ${running} handlers run`);
+    }
+    if (lease.checkpoint !== before.checkpoint) {
+      this.#onCheckpoint(leaseKey, lease.checkpoint, workerId);
+    }
   }
 
   #onCheckpoint(leaseKey: string, position: Position, workerId: string): void {
@@ -354,7 +373,8 @@ class History {
   #noteStep(process: SimProcess, { shardId, fencingToken, signal }: HandlerContext): void {
     if (signal.aborted) return;
     const before = this.#tokens.get(shardId);
-    if (before && before.token > fencingToken) {
+    // What is stolen is worked on by two until the first has noticed.
+    if (before && before.token > fencingToken && this.#leases === 'native') {
       this.#problem(
         `${process.name} works on ${shardId} with token ${fencingToken} after ${before.worker} has begun with ${before.token}`,
       );
@@ -479,18 +499,36 @@ class History {
     this.#remove(worker);
   }
 
-  /** Whoever balances the fleet is gone. */
+  /** Whoever deals out the leases is gone. */
   async #killLeader(): Promise<void> {
-    const isGone = (lease: Lease): boolean =>
-      this.#workers.every(({ process }) => process.name !== ownerOf(lease));
-    const name = leaderOf(await this.#table.list(), isGone, (text) =>
-      murmurhash.x86.hash32(Buffer.from(text)),
-    );
-    const leader = this.#workers.find(({ process }) => process.name === name);
+    const fleet = await new FleetStore(this.#table).fleet();
+    const leader = this.#workers.find(({ process }) => process.name === fleet?.leader);
     if (!leader) return;
     this.#counts.leaderLosses += 1;
-    this.#note(`${name} leads`);
+    this.#note(`${fleet?.leader} leads`);
     this.#kill(leader);
+  }
+
+  /** The fleet is to keep its leases in another mode. */
+  async #changeMode(): Promise<void> {
+    const fleet = await new FleetStore(this.#table).fleet();
+    const to = fleet?.layout === 'native' ? 'kcl2' : 'native';
+    const operator = new Consumer({
+      streamName: STREAM,
+      applicationName: 'simulated',
+      handler: { processRecord: () => {} },
+      leaseTable: this.#table,
+      failoverMs: FAILOVER_MS,
+      clock: this.#world,
+      random: this.#random,
+    });
+    this.#counts.modeChanges += 1;
+    this.#note(`the fleet changes over to ${to}`);
+    await operator.changeLeaseMode(to).then(
+      () => this.#note(`the fleet has changed over to ${to}`),
+      (error: unknown) => this.#note(`not changed over: ${String(error)}`),
+    );
+    await operator.close();
   }
 
   #freeze({ process }: Worker, maxMs: number): void {
@@ -531,7 +569,7 @@ class History {
           if (open.length > 0)
             this.#note(`${shardId}: ${open.length} of ${records.length} not handled`);
         }
-        this.#note(describeLeases(await this.#table.list()));
+        this.#note(describeLeases(await leasesOf(this.#table)));
         for (const { consumer } of this.#workers)
           this.#note(JSON.stringify(consumer.status().shards));
         break;
@@ -546,7 +584,7 @@ class History {
   async #balance(): Promise<void> {
     const endMs = this.#world.monotonicMs() + HEAL_LIMIT_MS;
     const spread = async (): Promise<number> => {
-      const leases = (await this.#table.list()).filter((lease) => !isFinished(lease));
+      const leases = (await leasesOf(this.#table)).filter((lease) => !isFinished(lease));
       const counts = this.#workers
         .filter(({ isLeaving }) => !isLeaving)
         .map(({ process }) => leases.filter((lease) => ownerOf(lease) === process.name).length);
@@ -555,7 +593,7 @@ class History {
     while ((await spread()) > 1) {
       if (this.#world.monotonicMs() > endMs) {
         this.#problem('the shards are not shared out evenly');
-        this.#note(describeLeases(await this.#table.list()));
+        this.#note(describeLeases(await leasesOf(this.#table)));
         return;
       }
       await this.#step();

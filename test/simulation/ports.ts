@@ -1,4 +1,4 @@
-import type { Lease, LeaseStore } from '@shardline/consumer';
+import type { LeaseTable, Row } from '@shardline/consumer';
 import type { KinesisEngine, ShardSubscription, SubscriptionEvent } from '@shardline/local';
 import { isSentinel, parseHashRange, type Random } from '@shardline/shared';
 
@@ -8,6 +8,8 @@ import type {
   ReadPage,
   SubscriptionBatch,
 } from '../../packages/consumer/src/fetch/kinesis-read-port.js';
+import { parseLease } from '../../packages/consumer/src/lease/lease-row.js';
+import type { Lease } from '../../packages/consumer/src/lease/lease.js';
 import type { InitialPosition, Shard } from '../../packages/consumer/src/shard/shard-sync.js';
 import type { KinesisWritePort } from '../../packages/producer/src/put-records-client.js';
 import type { SimProcess } from './process.js';
@@ -49,31 +51,32 @@ function callWith(process: SimProcess, delayMs: number, faults: CallFaults, rand
 /**
  * The lease table as one process reaches it.
  *
- * @param listing - What a listing that lags behind holds.
+ * @param former - The rows as a read that lags behind finds them.
  */
-export function storeOf(
+export function tableOf(
   process: SimProcess,
-  table: LeaseStore,
-  listing: () => readonly Lease[],
+  table: LeaseTable,
+  former: () => readonly Row[] | undefined,
   faults: CallFaults,
   random: Random,
-): LeaseStore {
+): LeaseTable {
   const call = callWith(process, STORE_DELAY_MS, faults, random);
+  const staleRows = (): readonly Row[] | undefined =>
+    random() < faults.stale ? former() : undefined;
   return {
     prepare: () => Promise.resolve(),
-    list: () => call(() => (random() < faults.stale ? listing() : table.list())),
+    scan: (prefix, isConsistent) =>
+      call(() => (isConsistent ? undefined : staleRows()) ?? table.scan(prefix, true)),
     get: (key) => call(() => table.get(key)),
-    create: (lease) => call(() => table.create(lease)),
-    renew: (lease, worker) => call(() => table.renew(lease, worker)),
-    take: (lease, worker) => call(() => table.take(lease, worker)),
-    requestHandOver: (lease, next) => call(() => table.requestHandOver(lease, next)),
-    completeHandOver: (lease, worker) => call(() => table.completeHandOver(lease, worker)),
-    release: (lease, worker) => call(() => table.release(lease, worker)),
-    checkpoint: (lease, worker, progress) => call(() => table.checkpoint(lease, worker, progress)),
-    requestSeek: (key, target) => call(() => table.requestSeek(key, target)),
-    seek: (lease, worker, progress) => call(() => table.seek(lease, worker, progress)),
-    setChildren: (key, children) => call(() => table.setChildren(key, children)),
-    delete: (key) => call(() => table.delete(key)),
+    getMany: (keys) =>
+      call(
+        () =>
+          staleRows()?.filter(({ leaseKey }) => keys.includes(leaseKey?.S ?? '')) ??
+          table.getMany(keys),
+      ),
+    create: (row) => call(() => table.create(row)),
+    update: (key, change, conditions) => call(() => table.update(key, change, conditions)),
+    delete: (key, conditions) => call(() => table.delete(key, conditions)),
     close: () => {},
   };
 }
@@ -110,6 +113,7 @@ export function readPortOf(
         })['ShardIterator'] as string,
     );
   return {
+    describe: () => call(() => ({ accountId: '000000000000', createdAtSeconds: 1 })),
     listShards: (_signal: AbortSignal, startingAt?: InitialPosition): Promise<Shard[]> =>
       call(() => {
         const filter = { Type: startingAt === undefined ? 'FROM_TRIM_HORIZON' : 'AT_TRIM_HORIZON' };
@@ -294,12 +298,19 @@ export function writePortOf(
   };
 }
 
+/** All leases in a table. */
+export async function leasesOf(table: LeaseTable): Promise<Lease[]> {
+  const rows = await table.scan('', true);
+  return rows.map((row) => parseLease(row)).filter((lease) => lease !== undefined);
+}
+
 /** Owners of all leases, for timelines. */
 export function describeLeases(leases: readonly Lease[]): string {
   return leases
-    .map(({ leaseKey, leaseOwner = '-', checkpoint }) => {
+    .map(({ leaseKey, leaseOwner = '-', checkpointOwner, layout, checkpoint }) => {
       const position = checkpoint.sequenceNumber.slice(-6);
-      return `${leaseKey.slice(-2)}:${leaseOwner}@${position}`;
+      const asked = checkpointOwner === undefined ? '' : `(${checkpointOwner})`;
+      return `${leaseKey.slice(-2)}:${leaseOwner}${asked}@${position}${layout === 'kcl' ? 'k' : ''}`;
     })
     .join(' ');
 }

@@ -8,10 +8,12 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     calm: { type: 'boolean', default: false },
     rough: { type: 'boolean', default: false },
+    leases: { type: 'string', default: 'native' },
     timeline: { type: 'boolean', default: false },
   },
 });
 const mode = values.calm ? 'calm' : values.rough ? 'rough' : 'wild';
+const leases = values.leases as 'native' | 'kcl2' | 'changing';
 const count = Number(values.seeds);
 const first = Number(values.from);
 let failed = 0;
@@ -21,6 +23,7 @@ let stored = 0;
 const trouble = {
   kills: 0,
   leaderLosses: 0,
+  modeChanges: 0,
   freezes: 0,
   stalls: 0,
   cuts: 0,
@@ -29,7 +32,7 @@ const trouble = {
   reshards: 0,
 };
 for (let seed = first; seed < first + count; seed += 1) {
-  const result = await playHistory(seed, { mode });
+  const result = await playHistory(seed, { mode, leases });
   healedMs = Math.max(healedMs, result.healedMs);
   duplicates += result.duplicates;
   stored += result.stored;
@@ -40,7 +43,7 @@ for (let seed = first; seed < first + count; seed += 1) {
   if (result.problems.length > 0 || values.timeline) {
     console.log(`\nseed ${seed}\n${result.timeline.join('\n')}`);
     console.log(
-      `replay: simulate --from ${seed} --seeds 1${mode === 'wild' ? '' : ` --${mode}`} --timeline`,
+      `replay: simulate --from ${seed} --seeds 1${mode === 'wild' ? '' : ` --${mode}`} --leases ${leases} --timeline`,
     );
   }
 }

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 import { ByteBudget, pause, ShardlineError, sleep, type UserRecord } from '@shardline/shared';
 
 import { AutoFetcher } from './fetch/auto-fetcher.js';
@@ -6,10 +8,17 @@ import type { Fetcher } from './fetch/fetcher.js';
 import { KinesisReadClient } from './fetch/kinesis-read-client.js';
 import type { KinesisReadPort } from './fetch/kinesis-read-port.js';
 import { PollingFetcher } from './fetch/polling-fetcher.js';
-import { DynamoDbLeaseStore } from './lease/dynamodb-lease-store.js';
-import type { LeaseStore } from './lease/lease-store.js';
+import { changeLeaseMode } from './fleet/change-lease-mode.js';
+import { FleetStore } from './fleet/fleet-store.js';
+import type { LeaseMode } from './fleet/lease-mode.js';
+import { DynamoDbLeaseTable } from './lease/dynamodb-lease-table.js';
+import { LeaseStore } from './lease/lease-store.js';
+import type { LeaseTable } from './lease/lease-table.js';
 import {
   type ConsumerOptions,
+  resolveStream,
+  type ResolvedStream,
+  type StreamOptions,
   type ResolvedConsumerOptions,
   resolveConsumerOptions,
 } from './options.js';
@@ -17,17 +26,28 @@ import { HandlerLimit } from './processing/handler-limit.js';
 import type { RecordHandler } from './processing/handler.js';
 import { ReadBound } from './processing/read-bound.js';
 import { type Delivery, RecordQueue } from './processing/record-queue.js';
+import type { LeaseStatus } from './shard/lease-status.js';
 import { carryOutSeek, planSeek, type SeekMove, type SeekTo } from './shard/seek.js';
 import type { ShardStatus } from './shard/shard-worker.js';
-import { type LeaseStatus, Supervisor } from './shard/supervisor.js';
+import { type StreamSource, Supervisor } from './shard/supervisor.js';
 
 /** What a worker does and sees. */
 export interface ConsumerStatus {
   readonly workerId: string;
   /** Shards this worker owns, with what each is doing and why. */
   readonly shards: readonly ShardStatus[];
-  /** All shards of the stream with their owners, as last listed. */
+  /** All shards of the application with their owners, as last listed. */
   readonly leases: readonly LeaseStatus[];
+  /** How the leases are shared; undefined before `start`. */
+  readonly leaseMode: LeaseMode | undefined;
+  /** The worker that deals out the leases, in a native fleet. */
+  readonly leader: string | undefined;
+  /**
+   * How far the application is behind: of the shard that is most. In a native fleet of all shards, as the
+   * leader last said, at most some seconds ago; beside a KCL of this worker's shards alone. Undefined if it
+   * is not known. Unit: milliseconds.
+   */
+  readonly lagMs: number | undefined;
   /** What went wrong last with the leases, if it still does. */
   readonly trouble: string | undefined;
   /** Data read and not yet handled. Unit: bytes. */
@@ -53,11 +73,15 @@ const POLL_MS = 50;
 export class Consumer<Item = UserRecord> {
   readonly #options: ResolvedConsumerOptions;
   readonly #queue: RecordQueue<Item> | undefined;
+  readonly #table: LeaseTable;
+  readonly #ownsTable: boolean;
   readonly #store: LeaseStore;
-  readonly #ownsStore: boolean;
-  readonly #client: KinesisReadPort;
+  readonly #fleet: FleetStore;
+  readonly #ports = new Map<string, KinesisReadPort>();
+  readonly #portOf: (stream: ResolvedStream) => KinesisReadPort;
   readonly #budget: ByteBudget;
   readonly #handlerLimit: HandlerLimit;
+  readonly #bound: ReadBound | undefined;
   readonly #stopping = new AbortController();
   #supervisor: Supervisor | undefined;
   #starting: Promise<void> | undefined;
@@ -71,14 +95,17 @@ export class Consumer<Item = UserRecord> {
    */
   constructor(options: ConsumerOptions<Item>, port?: KinesisReadPort) {
     this.#options = resolveConsumerOptions(options);
+    const { until } = this.#options;
+    this.#bound = until === undefined ? undefined : new ReadBound(until, this.#options.clock);
     if (!this.#options.handler) this.#queue = new RecordQueue<Item>();
-    const { clock, random, stream, leaseTableName, failoverMs } = this.#options;
+    const { clock, random, leaseTableName, failoverMs, leaseKeyPrefix } = this.#options;
     const { maxBufferBytes, maxConcurrentHandlers } = this.#options;
-    this.#ownsStore = options.leaseStore === undefined;
-    this.#store =
-      options.leaseStore ??
-      new DynamoDbLeaseStore({
+    this.#ownsTable = options.leaseTable === undefined;
+    this.#table =
+      options.leaseTable ??
+      new DynamoDbLeaseTable({
         tableName: leaseTableName,
+        newTable: options.newLeaseTable,
         client: options.dynamodbClient,
         clientConfig: options.dynamodbConfig,
         // A call that hangs must not keep the next renewal from being in time.
@@ -86,15 +113,11 @@ export class Consumer<Item = UserRecord> {
         clock,
         random,
       });
-    this.#client =
-      port ??
-      new KinesisReadClient({
-        stream,
-        client: options.client,
-        clientConfig: options.clientConfig,
-        clock,
-        random,
-      });
+    this.#store = new LeaseStore(this.#table, leaseKeyPrefix);
+    this.#fleet = new FleetStore(this.#table, leaseKeyPrefix);
+    const { client, clientConfig } = options;
+    this.#portOf = ({ ref }) =>
+      port ?? new KinesisReadClient({ stream: ref, client, clientConfig, clock, random });
     this.#budget = options.budget ?? new ByteBudget(maxBufferBytes);
     this.#handlerLimit = options.handlerLimit ?? new HandlerLimit(maxConcurrentHandlers);
   }
@@ -106,8 +129,8 @@ export class Consumer<Item = UserRecord> {
   /**
    * Begins to read. Resolves when the leases are prepared and the first are taken.
    *
-   * @throws ShardlineError `STREAM_NOT_FOUND`, `ACCESS_DENIED`, `LEASE_TABLE_INVALID`,
-   * `SERVICE_UNAVAILABLE`, `CLOSED`.
+   * @throws ShardlineError `STREAM_NOT_FOUND`, `ACCESS_DENIED`, `LEASE_TABLE_INVALID`, `LEASE_MODE_MISMATCH`,
+   * `WORKER_ID_IN_USE`, `SERVICE_UNAVAILABLE`, `CLOSED`.
    */
   start(): Promise<void> {
     this.#starting ??= this.#start();
@@ -199,11 +222,16 @@ export class Consumer<Item = UserRecord> {
     to: SeekTo,
     { dryRun = false, signal }: { readonly dryRun?: boolean; readonly signal?: AbortSignal } = {},
   ): Promise<readonly SeekMove[]> {
-    await this.#store.prepare(signal ?? this.#stopping.signal);
-    const moves = planSeek(await this.#store.list(), to);
-    if (!dryRun) return carryOutSeek(this.#store, moves);
-    return moves.map(({ shardId, from, to: target, owner }) => ({
+    await this.#table.prepare(signal ?? this.#stopping.signal);
+    const moves = planSeek((await this.#fleet.list(true)).leases, to);
+    if (!dryRun) {
+      const done = await carryOutSeek(this.#store, moves);
+      await this.#fleet.announce();
+      return done;
+    }
+    return moves.map(({ shardId, streamId, from, to: target, owner }) => ({
       shardId,
+      streamId,
       from,
       to: target,
       owner,
@@ -211,24 +239,93 @@ export class Consumer<Item = UserRecord> {
   }
 
   /**
-   * Removes the application's fan-out consumer from the stream, which then is not paid for any more. Do
+   * Reads one more stream, while it runs. Other workers begin to share it when they are told, too.
+   *
+   * @throws ShardlineError `INVALID_OPTION` if the application reads one stream, or this one already;
+   * `STREAM_NOT_FOUND`, `ACCESS_DENIED`, `SERVICE_UNAVAILABLE`.
+   */
+  async addStream(options: StreamOptions): Promise<void> {
+    const stream = resolveStream(options, this.#options.initialPosition);
+    const { name } = stream.ref;
+    if (!this.#options.areStreamsSeveral || this.#ports.has(name)) {
+      throw new ShardlineError(
+        'INVALID_OPTION',
+        this.#ports.has(name) ? `'${name}' is read already` : 'give `streams` to read several',
+        { value: name },
+      );
+    }
+    await this.start();
+    await this.#supervisor?.addStream(await this.#source(stream, this.#stopping.signal));
+  }
+
+  /**
+   * Finishes what was begun of a stream, gives its shards away, and reads it no more. Its leases stay:
+   * whoever reads it again goes on there.
+   *
+   * @param options - With `forget` its leases are deleted: do it when no worker reads the stream.
+   * @returns False if it is not read.
+   */
+  async removeStream(
+    streamName: string,
+    { forget = false }: { readonly forget?: boolean } = {},
+  ): Promise<boolean> {
+    await this.start();
+    const isRead = this.#ports.delete(streamName);
+    if (isRead) await this.#supervisor?.removeStream(streamName);
+    if (forget) await this.#supervisor?.forgetStream(streamName);
+    return isRead;
+  }
+
+  /**
+   * Has the application keep its leases in another mode, with its workers running or stopped: to `native`
+   * once no worker of a KCL is left, to `kcl2` before one is started. Resolves when every row is kept so.
+   *
+   * @param options - `pollMs` is how often it looks whether all workers have followed. Unit: milliseconds.
+   * @throws ShardlineError `LEASE_MODE_MISMATCH` if workers of a KCL are alive, as far as the table tells;
+   * `signal.reason`; what the lease table threw.
+   */
+  async changeLeaseMode(
+    to: 'native' | 'kcl2',
+    { signal, pollMs = 500 }: { readonly signal?: AbortSignal; readonly pollMs?: number } = {},
+  ): Promise<void> {
+    await changeLeaseMode(to, {
+      table: this.#table,
+      store: this.#store,
+      fleet: this.#fleet,
+      keyPrefix: this.#options.leaseKeyPrefix,
+      clock: this.#options.clock,
+      failoverMs: this.#options.failoverMs,
+      pollMs,
+      signal: signal ?? this.#stopping.signal,
+    });
+  }
+
+  /**
+   * Removes the application's fan-out consumer from its streams, which then is not paid for any more. Do
    * it when no worker reads by fan-out.
    *
    * @throws ShardlineError `ACCESS_DENIED`, `SERVICE_UNAVAILABLE`.
    */
   async removeFanOutConsumer(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    await this.#client.removeConsumer(
-      this.#options.fanOutConsumerName,
-      options.signal ?? new AbortController().signal,
-    );
+    const { streams, fanOutConsumerName } = this.#options;
+    const signal = options.signal ?? new AbortController().signal;
+    for (const stream of streams) {
+      const port = this.#ports.get(stream.ref.name) ?? this.#portOf(stream);
+      await port.removeConsumer(fanOutConsumerName, signal);
+      if (!this.#ports.has(stream.ref.name)) port.close();
+    }
   }
 
   status(): ConsumerStatus {
+    const supervisor = this.#supervisor;
     return {
       workerId: this.workerId,
-      shards: this.#supervisor?.shards ?? [],
-      leases: this.#supervisor?.leases ?? [],
-      trouble: this.#supervisor?.trouble,
+      shards: supervisor?.shards ?? [],
+      leases: supervisor?.leases ?? [],
+      leaseMode: supervisor?.membership.mode,
+      leader: supervisor?.membership.leader,
+      lagMs: supervisor?.membership.lagMs ?? supervisor?.lagMs,
+      trouble: supervisor?.trouble,
       bufferedBytes: this.#budget.usedBytes,
     };
   }
@@ -249,36 +346,64 @@ export class Consumer<Item = UserRecord> {
   async #start(): Promise<void> {
     const { signal } = this.#stopping;
     signal.throwIfAborted();
-    const { initialPosition, until, clock } = this.#options;
-    const fetcher = await this.#fetcher(signal);
+    const sources: StreamSource[] = [];
+    for (const stream of this.#options.streams) sources.push(await this.#source(stream, signal));
     signal.throwIfAborted();
-    this.#supervisor = new Supervisor({
-      ...this.#options,
-      store: this.#store,
-      client: this.#client,
-      budget: this.#budget,
-      shard: {
+    this.#supervisor = new Supervisor(
+      {
         ...this.#options,
-        handler: this.#options.handler ?? (this.#queue?.handler as RecordHandler<unknown>),
+        incarnation: randomUUID(),
+        table: this.#table,
         store: this.#store,
-        fetcher,
-        budget: this.#budget,
-        handlerLimit: this.#handlerLimit,
-        bound: until === undefined ? undefined : new ReadBound(until, clock),
-        initialTimestampMs:
-          typeof initialPosition === 'string' ? undefined : initialPosition.timestamp.getTime(),
+        fleet: this.#fleet,
+        keyPrefix: this.#options.leaseKeyPrefix,
       },
-    });
+      sources,
+    );
     await this.#supervisor.start();
   }
 
-  async #fetcher(signal: AbortSignal): Promise<Fetcher> {
-    const { retrieval, fanOutConsumerArn, fanOutConsumerName, fanOutBytesPerSecond } =
-      this.#options;
-    const { clock, random, idlePauseMs, maxIdlePauseMs, stream, pollingSharePercent } =
-      this.#options;
-    const polling = new PollingFetcher(this.#client, {
-      streamName: stream.arn ?? stream.name,
+  /** A stream with all that reading it needs. */
+  async #source(stream: ResolvedStream, signal: AbortSignal): Promise<StreamSource> {
+    const { handler, areStreamsSeveral } = this.#options;
+    const { initialPosition, ref } = stream;
+    const client = this.#portOf(stream);
+    this.#ports.set(ref.name, client);
+    try {
+      return {
+        name: ref.name,
+        nameOfSeveral: areStreamsSeveral ? ref.name : undefined,
+        client,
+        initialPosition,
+        shard: {
+          ...this.#options,
+          streamName: ref.name,
+          handler: handler ?? (this.#queue?.handler as RecordHandler<unknown>),
+          store: this.#store,
+          fetcher: await this.#fetcher(stream, client, signal),
+          budget: this.#budget,
+          handlerLimit: this.#handlerLimit,
+          bound: this.#bound,
+          initialTimestampMs:
+            typeof initialPosition === 'string' ? undefined : initialPosition.timestamp.getTime(),
+        },
+      };
+    } catch (error) {
+      this.#ports.delete(ref.name);
+      client.close();
+      throw error;
+    }
+  }
+
+  async #fetcher(
+    { ref, fanOutConsumerArn }: ResolvedStream,
+    client: KinesisReadPort,
+    signal: AbortSignal,
+  ): Promise<Fetcher> {
+    const { retrieval, fanOutConsumerName, fanOutBytesPerSecond } = this.#options;
+    const { clock, random, idlePauseMs, maxIdlePauseMs, pollingSharePercent } = this.#options;
+    const polling = new PollingFetcher(client, {
+      streamName: ref.arn ?? ref.name,
       shareRatio: pollingSharePercent / 100,
       idlePauseMs,
       maxIdlePauseMs,
@@ -288,10 +413,10 @@ export class Consumer<Item = UserRecord> {
     if (retrieval === 'polling') return polling;
     const found = new FoundConsumer(() =>
       fanOutConsumerArn === undefined
-        ? this.#client.consumerArn(fanOutConsumerName, signal)
+        ? client.consumerArn(fanOutConsumerName, signal)
         : Promise.resolve(fanOutConsumerArn),
     );
-    const fanOut = new FanOutFetcher(this.#client, () => found.arn(), clock, random);
+    const fanOut = new FanOutFetcher(client, () => found.arn(), clock, random);
     if (retrieval === 'auto') {
       const register = (): Promise<unknown> => found.arn();
       return new AutoFetcher({ polling, fanOut, register, fanOutBytesPerSecond, clock });
@@ -323,8 +448,8 @@ export class Consumer<Item = UserRecord> {
       patience.abort();
     }
     await this.#supervisor?.stop(this.#queue ? 0 : undefined);
-    this.#client.close();
-    if (this.#ownsStore) this.#store.close();
+    for (const port of this.#ports.values()) port.close();
+    if (this.#ownsTable) this.#table.close();
   }
 }
 

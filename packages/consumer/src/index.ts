@@ -1,12 +1,14 @@
 export { ByteBudget } from '@shardline/shared';
 export { Consumer, type ConsumerStatus } from './consumer.js';
-export type { ConsumerOptions } from './options.js';
+export type { LeaseMode } from './fleet/lease-mode.js';
+export type { ConsumerOptions, StreamOptions } from './options.js';
 export {
-  DynamoDbLeaseStore,
-  type DynamoDbLeaseStoreOptions,
-} from './lease/dynamodb-lease-store.js';
-export type { LeaseStore, Renewal } from './lease/lease-store.js';
-export { MemoryLeaseStore } from './lease/memory-lease-store.js';
+  DynamoDbLeaseTable,
+  type DynamoDbLeaseTableOptions,
+  type NewTableOptions,
+} from './lease/dynamodb-lease-table.js';
+export type { Change, Conditions, LeaseTable, Outcome, Row } from './lease/lease-table.js';
+export { MemoryLeaseTable } from './lease/memory-lease-table.js';
 export {
   createLambdaHandler,
   type LambdaContext,
@@ -14,7 +16,7 @@ export {
   type LambdaKinesisEvent,
   type LambdaKinesisResponse,
 } from './lambda.js';
-export type { Lease, PendingCheckpoint, Progress, SeekTarget } from './lease/lease.js';
+export type { PendingCheckpoint } from './lease/lease.js';
 export {
   type DeadLetterLine,
   type DeadLetterProducer,
@@ -41,4 +43,4 @@ export type { WindowCall } from './processing/tumbling-window.js';
 export type { SeekMove, SeekTo } from './shard/seek.js';
 export type { InitialPosition } from './shard/shard-sync.js';
 export type { ShardState, ShardStatus } from './shard/shard-worker.js';
-export type { LeaseStatus } from './shard/supervisor.js';
+export type { LeaseStatus } from './shard/lease-status.js';

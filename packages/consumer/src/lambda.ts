@@ -19,7 +19,10 @@ import { laneOf } from './processing/lanes.js';
 
 /** The event a Kinesis event source mapping gives to a function. */
 export interface LambdaKinesisEvent {
-  readonly Records: readonly (LambdaKinesisRecord & { readonly eventID: string })[];
+  readonly Records: readonly (LambdaKinesisRecord & {
+    readonly eventID: string;
+    readonly eventSourceARN?: string;
+  })[];
   /** With a tumbling window: its bounds, as ISO 8601. */
   readonly window?: { readonly start: string; readonly end: string };
   readonly state?: unknown;
@@ -121,7 +124,8 @@ export function createLambdaHandler<Item = UserRecord>(
         stopping.abort(new Error('the time of the function is almost over')),
       );
     const before = remembered.get(shardId);
-    const batch = new LambdaBatch(options, shardId, stopping.signal, concurrency);
+    const shard = { shardId, streamName: streamOf(event) };
+    const batch = new LambdaBatch(options, shard, stopping.signal, concurrency);
     try {
       for (const record of event.Records) {
         if (!batch.decode(record, decoder, before)) break;
@@ -157,7 +161,7 @@ class LambdaBatch<Item> {
   /** Positions handled, of this invocation and those it was told of. */
   readonly done = new Set<string>();
   readonly #options: LambdaHandlerOptions<Item>;
-  readonly #shardId: string;
+  readonly #shard: Pick<HandlerContext, 'shardId' | 'streamName'>;
   readonly #signal: AbortSignal;
   readonly #lanes: UserRecord[][];
   readonly #order: UserRecord[] = [];
@@ -166,12 +170,12 @@ class LambdaBatch<Item> {
 
   constructor(
     options: LambdaHandlerOptions<Item>,
-    shardId: string,
+    shard: Pick<HandlerContext, 'shardId' | 'streamName'>,
     signal: AbortSignal,
     concurrency: number,
   ) {
     this.#options = options;
-    this.#shardId = shardId;
+    this.#shard = shard;
     this.#signal = signal;
     const isParallel = options.handler.processRecord !== undefined;
     this.#lanes = Array.from({ length: isParallel ? concurrency : 1 }, () => []);
@@ -278,7 +282,7 @@ class LambdaBatch<Item> {
       subSequenceNumber: last?.subSequenceNumber ?? 0,
     };
     return {
-      shardId: this.#shardId,
+      ...this.#shard,
       position,
       records,
       signal: this.#signal,
@@ -297,6 +301,10 @@ function keyOf({ sequenceNumber, subSequenceNumber }: Position): string {
 }
 
 /** An event id is the shard's id, a colon and the sequence number. */
+function streamOf(event: LambdaKinesisEvent): string {
+  return event.Records[0]?.eventSourceARN?.split('/')[1] ?? '';
+}
+
 function shardOf({ Records, shardId }: LambdaKinesisEvent): string {
   return shardId ?? Records[0]?.eventID.split(':')[0] ?? '';
 }

@@ -21,11 +21,25 @@ import {
   type UserRecord,
 } from '@shardline/shared';
 
-import type { LeaseStore } from './lease/lease-store.js';
+import type { LeaseMode } from './fleet/lease-mode.js';
+import type { NewTableOptions } from './lease/dynamodb-lease-table.js';
+import type { LeaseTable } from './lease/lease-table.js';
 import type { HandlerLimit } from './processing/handler-limit.js';
 import type { DeadLetter, RecordHandler } from './processing/handler.js';
 import type { ReadUntil } from './processing/read-bound.js';
 import type { InitialPosition } from './shard/shard-sync.js';
+
+/** One of several streams that an application reads. */
+export interface StreamOptions {
+  /** 1 to 128 characters of `a-z A-Z 0-9 _ . -`; no other stream of the application has it. */
+  readonly streamName?: string;
+  /** In place of `streamName`, for streams of other accounts. */
+  readonly streamArn?: string;
+  /** @defaultValue the consumer's */
+  readonly initialPosition?: InitialPosition;
+  /** ARN of a fan-out consumer of this stream that is registered, in place of its name. */
+  readonly fanOutConsumerArn?: string;
+}
 
 /**
  * How a {@link Consumer} behaves. A stream and an application name are needed, and a handler unless the
@@ -38,6 +52,11 @@ export interface ConsumerOptions<Item = UserRecord> {
   readonly streamName?: string;
   /** In place of `streamName`, for streams of other accounts. */
   readonly streamArn?: string;
+  /**
+   * Several streams in place of one; more can be added and removed while it runs. All workers of the
+   * application should read the same. The keys of their leases are the KCL's for several streams.
+   */
+  readonly streams?: readonly StreamOptions[];
   /** Workers of one name share the stream; also the default name of the lease table and the fan-out consumer. */
   readonly applicationName: string;
   /** Gets records of one shard, in the stream's order for each partition key. */
@@ -56,8 +75,22 @@ export interface ConsumerOptions<Item = UserRecord> {
   readonly workerId?: string;
   /** Created if it does not exist. 3 to 255 characters of `a-z A-Z 0-9 _ . -`. @defaultValue `applicationName` */
   readonly leaseTableName?: string;
-  /** Where leases are kept, in place of DynamoDB. */
-  readonly leaseStore?: LeaseStore;
+  /** Where leases are kept, in place of DynamoDB: `MemoryLeaseTable`, or your own. */
+  readonly leaseTable?: LeaseTable;
+  /** How the lease table is created if it does not exist. */
+  readonly newLeaseTable?: NewTableOptions;
+  /**
+   * How the workers share the leases; `'auto'` is as the table is kept, and `'native'` on a new one. See
+   * {@link LeaseMode}.
+   *
+   * @defaultValue `'auto'`
+   */
+  readonly leaseMode?: LeaseMode | 'auto';
+  /**
+   * What the keys of the application's rows begin with, so that several applications share one table;
+   * natively alone. 1 to 128 characters. @defaultValue none
+   */
+  readonly leaseKeyPrefix?: string;
   /** Where an application begins that has no position yet. @defaultValue `'LATEST'` */
   readonly initialPosition?: InitialPosition;
   /** Ends the read there; `finished()` resolves then. @defaultValue reads until it is closed */
@@ -141,7 +174,14 @@ export interface ConsumerOptions<Item = UserRecord> {
    * @defaultValue 10 000
    */
   readonly failoverMs?: number;
-  /** How often a worker looks at all leases. Unit: milliseconds. Range: 100 to 600 000. @defaultValue 2 000 */
+  /**
+   * How often a worker looks whether leases have changed hands, or are to. 0 leaves it to the mode: every
+   * second natively, which reads one or two rows, and every `failoverMs` beside a KCL, which reads all.
+   *
+   * Unit: milliseconds. Range: 0 to 600 000.
+   *
+   * @defaultValue 0
+   */
   readonly assignmentIntervalMs?: number;
   /** How often leases are compared with the stream's shards. Unit: milliseconds. Range: 1 000 to 3 600 000. @defaultValue 120 000 */
   readonly auditIntervalMs?: number;
@@ -204,7 +244,7 @@ const RULES = {
   pollingSharePercent: { min: 1, max: 100, fallback: 100, unit: 'percent' },
   maxAttempts: { min: 0, max: 1_000_000, fallback: 0, unit: 'attempts' },
   failoverMs: { min: 1_000, max: 600_000, fallback: 10_000, unit: 'ms' },
-  assignmentIntervalMs: { min: 100, max: 600_000, fallback: 2_000, unit: 'ms' },
+  assignmentIntervalMs: { min: 0, max: 600_000, fallback: 0, unit: 'ms' },
   auditIntervalMs: { min: 1_000, max: 3_600_000, fallback: 120_000, unit: 'ms' },
   checkpointIntervalMs: { min: 10, max: 600_000, fallback: 1_000, unit: 'ms' },
   checkpointRecords: { min: 0, max: 1_000_000, fallback: 0, unit: 'records' },
@@ -231,7 +271,11 @@ const OTHER_NAMES = [
   'checkpointing',
   'workerId',
   'leaseTableName',
-  'leaseStore',
+  'leaseTable',
+  'newLeaseTable',
+  'leaseMode',
+  'leaseKeyPrefix',
+  'streams',
   'initialPosition',
   'retrieval',
   'fanOutConsumerName',
@@ -247,9 +291,19 @@ const OTHER_NAMES = [
   'random',
 ];
 
+/** A stream with every default filled in. */
+export interface ResolvedStream {
+  readonly ref: StreamRef;
+  readonly initialPosition: InitialPosition;
+  readonly fanOutConsumerArn: string | undefined;
+}
+
 /** Options with every default filled in. */
 export type ResolvedConsumerOptions = Readonly<ReturnType<typeof integerOptions<typeof RULES>>> & {
-  readonly stream: StreamRef;
+  /** One, or those of `streams`. */
+  readonly streams: readonly ResolvedStream[];
+  /** True if the application reads several streams, even if it is one at the moment. */
+  readonly areStreamsSeveral: boolean;
   readonly applicationName: string;
   /** Undefined if the records are read by `for await`. */
   readonly handler: RecordHandler<unknown> | undefined;
@@ -260,10 +314,11 @@ export type ResolvedConsumerOptions = Readonly<ReturnType<typeof integerOptions<
   readonly checkpointing: 'auto' | 'manual';
   readonly workerId: string;
   readonly leaseTableName: string;
+  readonly leaseMode: LeaseMode | 'auto';
+  readonly leaseKeyPrefix: string;
   readonly initialPosition: InitialPosition;
   readonly retrieval: 'polling' | 'fanOut' | 'auto';
   readonly fanOutConsumerName: string;
-  readonly fanOutConsumerArn: string | undefined;
   readonly deadLetter: DeadLetter | undefined;
   readonly onDamage: DamagePolicy | 'deadLetter';
   readonly rangeCheck: RangeCheck;
@@ -279,6 +334,7 @@ export function resolveConsumerOptions<Item>(
   options: ConsumerOptions<Item>,
 ): ResolvedConsumerOptions {
   rejectUnknownOptions(options, [...OTHER_NAMES, ...Object.keys(RULES)]);
+  const initialPosition = checkPosition(options.initialPosition);
   const applicationName = textOption('applicationName', options.applicationName, NAME, NAME_LIMIT);
   const numbers = integerOptions(options, RULES);
   const handler = checkHandler(options.handler);
@@ -293,7 +349,8 @@ export function resolveConsumerOptions<Item>(
   return {
     ...numbers,
     applicationName,
-    stream: resolveStreamRef(options),
+    streams: checkStreams(options, initialPosition),
+    areStreamsSeveral: options.streams !== undefined,
     handler,
     tumblingWindowMs: handler?.processWindow ? numbers.tumblingWindowMs : 0,
     deserialize: checkFunction('deserialize', options.deserialize),
@@ -311,7 +368,14 @@ export function resolveConsumerOptions<Item>(
       /^[a-zA-Z0-9_.-]{3,255}$/,
       '3 to 255 characters of a-z A-Z 0-9 _ . -',
     ),
-    initialPosition: checkPosition(options.initialPosition),
+    leaseMode: choiceOption(
+      'leaseMode',
+      options.leaseMode,
+      ['auto', 'native', 'kcl2', 'kcl3'],
+      'auto',
+    ),
+    leaseKeyPrefix: checkPrefix(options),
+    initialPosition,
     retrieval: choiceOption(
       'retrieval',
       options.retrieval,
@@ -324,7 +388,6 @@ export function resolveConsumerOptions<Item>(
       NAME,
       NAME_LIMIT,
     ),
-    fanOutConsumerArn: options.fanOutConsumerArn,
     deadLetter: options.deadLetter,
     onDamage: choiceOption(
       'onDamage',
@@ -341,6 +404,60 @@ export function resolveConsumerOptions<Item>(
     clock: options.clock ?? systemClock,
     random: options.random ?? systemRandom,
   };
+}
+
+/** @throws ShardlineError `INVALID_OPTION`. */
+export function resolveStream(
+  options: StreamOptions,
+  initialPosition: InitialPosition,
+): ResolvedStream {
+  return {
+    ref: resolveStreamRef(options),
+    initialPosition:
+      options.initialPosition === undefined
+        ? initialPosition
+        : checkPosition(options.initialPosition),
+    fanOutConsumerArn: options.fanOutConsumerArn,
+  };
+}
+
+function checkStreams<Item>(
+  options: ConsumerOptions<Item>,
+  initialPosition: InitialPosition,
+): ResolvedStream[] {
+  const { streams, streamName, streamArn, fanOutConsumerArn } = options;
+  if (streams === undefined) return [resolveStream(options, initialPosition)];
+  const others = Object.entries({ streamName, streamArn, fanOutConsumerArn });
+  const [both] = others.find(([, value]) => value !== undefined) ?? [];
+  if (both !== undefined || !Array.isArray(streams)) {
+    throw new ShardlineError(
+      'INVALID_OPTION',
+      '`streams` must be a list, and each stream has its own `streamName`, `streamArn` and `fanOutConsumerArn`',
+      { value: both ?? typeof streams, limit: 'streams' },
+    );
+  }
+  const resolved = streams.map((stream: StreamOptions) => resolveStream(stream, initialPosition));
+  const names = resolved.map(({ ref }) => ref.name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) {
+    throw new ShardlineError('INVALID_OPTION', `\`streams\` has '${twice}' twice`, {
+      value: twice,
+    });
+  }
+  return resolved;
+}
+
+/** Keys with a prefix are no KCL's. */
+function checkPrefix<Item>({ leaseKeyPrefix, leaseMode }: ConsumerOptions<Item>): string {
+  if (leaseKeyPrefix === undefined) return '';
+  if (leaseMode === 'kcl2' || leaseMode === 'kcl3') {
+    throw new ShardlineError(
+      'INVALID_OPTION',
+      '`leaseKeyPrefix` is for native fleets alone: a KCL reads every row of its table',
+      { value: leaseMode, limit: 'native' },
+    );
+  }
+  return textOption('leaseKeyPrefix', leaseKeyPrefix, /^.{1,128}$/, '1 to 128 characters');
 }
 
 /** Whatever ends the trying needs somewhere to put what was tried. */

@@ -7,9 +7,9 @@ import {
 import {
   Consumer,
   type ConsumerOptions,
-  DynamoDbLeaseStore,
-  type LeaseStore,
-  MemoryLeaseStore,
+  DynamoDbLeaseTable,
+  type LeaseTable,
+  MemoryLeaseTable,
   type RecordHandler,
 } from '@shardline/consumer';
 import { type Local, ServiceFault, startLocal } from '@shardline/local';
@@ -65,8 +65,8 @@ describe.each(['polling', 'fanOut'] as const)(
       await local.close();
     });
 
-    const dyingStore = (workerId: string): LeaseStore => {
-      const store = new DynamoDbLeaseStore({
+    const dyingStore = (workerId: string): LeaseTable => {
+      const store = new DynamoDbLeaseTable({
         tableName: 'billing',
         clientConfig: local.dynamodb,
         requestTimeoutMs: 500,
@@ -75,7 +75,7 @@ describe.each(['polling', 'fanOut'] as const)(
       });
       return new Proxy(store, {
         get(target, name) {
-          const method = target[name as keyof LeaseStore] as (...args: unknown[]) => unknown;
+          const method = target[name as keyof LeaseTable] as (...args: unknown[]) => unknown;
           return (...args: unknown[]): unknown =>
             frozen.has(workerId) && name !== 'close'
               ? Promise.reject(new Error('dead'))
@@ -107,7 +107,7 @@ describe.each(['polling', 'fanOut'] as const)(
         workerId,
         retrieval,
         clientConfig: local.kinesis,
-        leaseStore: dyingStore(workerId),
+        leaseTable: dyingStore(workerId),
         ...QUICK,
         handler: {
           processRecord: ({ partitionKey = '', data }, { shardId }) => {
@@ -474,17 +474,19 @@ describe('Consumer', () => {
   it('reports a missing stream and refused credentials when it starts', async () => {
     const local = await startLocal();
     const make = () =>
-      new Consumer({ ...base, leaseStore: new MemoryLeaseStore(), clientConfig: local.kinesis });
+      new Consumer({ ...base, leaseTable: new MemoryLeaseTable(), clientConfig: local.kinesis });
     const missing = make();
     await expect(missing.start()).rejects.toMatchObject({
       code: 'STREAM_NOT_FOUND',
       value: 'ResourceNotFoundException',
     });
     await missing.close();
-    local.faults.inject({
-      operation: 'ListShards',
-      fault: { kind: 'error', name: 'UnrecognizedClientException' },
-    });
+    for (const operation of ['DescribeStreamSummary', 'ListShards'] as const) {
+      local.faults.inject({
+        operation,
+        fault: { kind: 'error', name: 'UnrecognizedClientException' },
+      });
+    }
     const refused = make();
     await expect(refused.start()).rejects.toMatchObject({
       code: 'ACCESS_DENIED',

@@ -5,7 +5,7 @@ import {
   Consumer,
   type ConsumerOptions,
   HandlerLimit,
-  MemoryLeaseStore,
+  MemoryLeaseTable,
 } from '@shardline/consumer';
 import { MAX_HASH_KEY } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
@@ -37,7 +37,7 @@ describe('a consumer, by the clock', () => {
       {
         streamName: 'orders',
         applicationName: 'billing',
-        leaseStore: new MemoryLeaseStore(),
+        leaseTable: new MemoryLeaseTable(),
         initialPosition: 'TRIM_HORIZON',
         clock,
         random: seededRandom(1),

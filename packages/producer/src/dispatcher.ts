@@ -373,7 +373,11 @@ export class Dispatcher {
     }
     this.#refusedRequests += 1;
     if (verdict === 'fail') {
-      const error = fromAwsError(failure, `PutRecords to stream '${this.#options.streamName}'`);
+      const error = fromAwsError(
+        failure,
+        `PutRecords to stream '${this.#options.streamName}'`,
+        'kinesis:PutRecords',
+      );
       for (const { lane, entry } of batch) {
         lane.inFlight -= 1;
         this.#fail(entry, error);
@@ -399,7 +403,11 @@ export class Dispatcher {
     if (records.length === 1) {
       this.#fail(
         entry,
-        fromAwsError(failure, `PutRecords to stream '${this.#options.streamName}'`),
+        fromAwsError(
+          failure,
+          `PutRecords to stream '${this.#options.streamName}'`,
+          'kinesis:PutRecords',
+        ),
       );
       return;
     }

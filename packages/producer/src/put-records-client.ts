@@ -203,7 +203,7 @@ export class SdkKinesisWritePort implements KinesisWritePort {
       });
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      throw fromAwsError(error, `${what} of stream '${this.#stream.name}'`);
+      throw fromAwsError(error, `${what} of stream '${this.#stream.name}'`, `kinesis:${what}`);
     }
   }
 }

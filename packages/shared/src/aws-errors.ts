@@ -121,12 +121,18 @@ const CODE_BY_CLASS: Readonly<Record<AwsErrorClass, ErrorCode>> = {
   unknown: 'SERVICE_REJECTED',
 };
 
-/** Wraps what an AWS SDK client threw, once, where it enters: `what` says which call it was. */
-export function fromAwsError(error: unknown, what: string): ShardlineError {
+/**
+ * Wraps what an AWS SDK client threw, once, where it enters.
+ *
+ * @param what - Which call it was.
+ * @param right - The IAM action the call needs.
+ */
+export function fromAwsError(error: unknown, what: string, right?: string): ShardlineError {
   if (isShardlineError(error)) return error;
   const kind = classifyAwsError(error);
   const name = awsErrorName(error);
-  return new ShardlineError(CODE_BY_CLASS[kind], `${what} failed with ${name}`, {
+  const needed = kind === 'denied' && right !== undefined ? `: it needs the right ${right}` : '';
+  return new ShardlineError(CODE_BY_CLASS[kind], `${what} failed with ${name}${needed}`, {
     retryable: kind === 'throttle' || kind === 'transient',
     value: name,
     cause: error,

@@ -11,6 +11,7 @@ import {
   RegisterStreamConsumerCommand,
   type ShardFilter,
   type StartingPosition,
+  type StreamDescriptionSummary,
   SubscribeToShardCommand,
   type SubscribeToShardEvent,
   type ChildShard as WireChildShard,
@@ -36,6 +37,7 @@ import type {
   KinesisReadPort,
   OpenedIterator,
   ReadPage,
+  StreamIdentity,
   SubscriptionBatch,
 } from './kinesis-read-port.js';
 import { SubscriptionHandler } from './subscription-handler.js';
@@ -216,15 +218,26 @@ export class KinesisReadClient implements KinesisReadPort {
     this.#subscriptions.destroy();
   }
 
+  async describe(signal: AbortSignal): Promise<StreamIdentity> {
+    const { StreamARN, StreamCreationTimestamp } = await this.#summary(signal);
+    return {
+      accountId: StreamARN?.split(':')[4] ?? '',
+      createdAtSeconds: Math.floor((StreamCreationTimestamp?.getTime() ?? 0) / 1_000),
+    };
+  }
+
   async #streamArn(signal: AbortSignal): Promise<string> {
     const { arn } = this.#options.stream;
-    if (arn !== undefined) return arn;
+    return arn ?? (await this.#summary(signal)).StreamARN ?? '';
+  }
+
+  async #summary(signal: AbortSignal): Promise<Partial<StreamDescriptionSummary>> {
     const answer = await this.#retried('DescribeStreamSummary', signal, () =>
       this.#calls.send(new DescribeStreamSummaryCommand(streamInput(this.#options.stream)), {
         abortSignal: signal,
       }),
     );
-    return answer.StreamDescriptionSummary?.StreamARN ?? '';
+    return answer.StreamDescriptionSummary ?? {};
   }
 
   async #describeConsumer(
@@ -274,7 +287,7 @@ export class KinesisReadClient implements KinesisReadPort {
       return await retryControlPlane(call, { clock, random, signal });
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      throw fromAwsError(error, `${what} of stream '${stream.name}'`);
+      throw fromAwsError(error, `${what} of stream '${stream.name}'`, `kinesis:${what}`);
     }
   }
 }

@@ -20,8 +20,16 @@ export interface OpenedIterator {
   readonly notBeforeMs: number;
 }
 
+/** What tells a stream from another of the same name. */
+export interface StreamIdentity {
+  readonly accountId: string;
+  /** Epoch seconds. */
+  readonly createdAtSeconds: number;
+}
+
 /** Everything a consumer asks of Kinesis. Calls throw what the service or the way to it threw. */
 export interface KinesisReadPort {
+  describe(signal: AbortSignal): Promise<StreamIdentity>;
   /** All shards, or those a new application begins with. */
   listShards(signal: AbortSignal, startingAt?: InitialPosition): Promise<Shard[]>;
   getIterator(shardId: string, from: StartingPoint, signal: AbortSignal): Promise<OpenedIterator>;

@@ -9,7 +9,7 @@ import {
 } from '@shardline/shared';
 
 import type { LeaseStore } from './lease-store.js';
-import { isSameProgress, type Lease, type Progress } from './lease.js';
+import { isSameProgress, type Lease, type LeaseLayout, type Progress } from './lease.js';
 
 export interface HeldLeaseOptions {
   readonly store: LeaseStore;
@@ -19,11 +19,16 @@ export interface HeldLeaseOptions {
   readonly failoverMs: number;
 }
 
+/** @param handOverMs - How long handlers may take, if whoever asked said so. */
+type HandOverListener = (nextOwner: string, handOverMs: number | undefined) => void;
+
 /**
  * The owner stops this share of the failover time before others may take the lease: their clocks may
  * run faster than ours, and what runs needs a moment to notice.
  */
 const SAFETY_RATIO = 0.1;
+/** A difference in throughput that nobody would move a lease for. Unit: KiB a second. */
+const LEAST_NEWS_KBPS = 16;
 
 /**
  * A lease this worker owns. Writes to it go one after the other; it ends when it is lost, given away
@@ -37,18 +42,22 @@ export class HeldLease {
   readonly #options: HeldLeaseOptions;
   readonly #controller = new AbortController();
   #lease: Lease;
+  #throughputKBps: number | undefined;
   #validUntilMs = 0;
   #timer: Timer | undefined;
   #tail: Promise<unknown> = Promise.resolve();
-  #onHandOverRequested: (nextOwner: string) => void = () => {};
+  #onHandOverRequested: HandOverListener = () => {};
 
-  /** @param sentMs - When the request that made it ours was sent, on the monotonic clock. */
+  /**
+   * @param sentMs - When it was last told to others that its owner lives, on the monotonic clock: by the
+   * request that made it ours, or by its worker's heartbeat.
+   */
   constructor(lease: Lease, sentMs: number, options: HeldLeaseOptions) {
     this.#lease = lease;
     this.#options = options;
     this.signal = this.#controller.signal;
     this.fencingToken = lease.leaseCounter;
-    this.#extend(sentMs);
+    this.#extendTo(sentMs);
   }
 
   get lease(): Lease {
@@ -67,19 +76,64 @@ export class HeldLease {
     return false;
   }
 
+  /**
+   * Takes note that its worker is known to live: where one heartbeat stands for all leases.
+   *
+   * @param sentMs - When the heartbeat was sent, on the monotonic clock.
+   */
+  confirm(sentMs: number): void {
+    if (this.#lease.layout === 'native' && this.isValid) this.#extendTo(sentMs);
+  }
+
+  /** Takes note of what was handled of the shard, in KiB a second, to be stored with the next write. */
+  measure(throughputKBps: number | undefined): void {
+    this.#throughputKBps = throughputKBps;
+  }
+
+  /** True if what was measured differs so much from what stands in the row that it is worth a write. */
+  get isThroughputNews(): boolean {
+    const { throughputKBps: stored = 0 } = this.#lease;
+    const measured = this.#throughputKBps ?? stored;
+    const [less, more] = [Math.min(stored, measured), Math.max(stored, measured)];
+    return more - less >= LEAST_NEWS_KBPS && more > 1.5 * less;
+  }
+
+  /**
+   * Keeps the row in another layout from now on.
+   *
+   * @param heartbeatSentMs - When its worker last told that it lives, for the layout in which that counts.
+   */
+  convert(layout: LeaseLayout, heartbeatSentMs: number): Promise<void> {
+    return this.#exclusive(async () => {
+      if (this.#lease.layout === layout) return;
+      const { store, workerId, clock } = this.#options;
+      const sentMs = clock.monotonicMs();
+      const lease = await store.convert(this.#lease, workerId, layout);
+      if (!lease) {
+        await this.#renewOnce();
+        return;
+      }
+      this.#use(lease);
+      this.#extendTo(layout === 'native' ? heartbeatSentMs : sentMs);
+    });
+  }
+
   /** Calls `listener` when another worker asks for the lease, once. */
-  onHandOverRequested(listener: (nextOwner: string) => void): void {
+  onHandOverRequested(listener: HandOverListener): void {
     this.#onHandOverRequested = listener;
-    const { checkpointOwner, leaseOwner } = this.#lease;
-    if (checkpointOwner !== undefined && leaseOwner !== undefined) listener(leaseOwner);
+    this.#tellHandOver();
   }
 
   /** Tells others that we live. Throws what the store threw if it could not be reached. */
   renew(): Promise<void> {
-    return this.#exclusive(async () => {
-      const { store, workerId, clock } = this.#options;
+    return this.#exclusive(() => this.#renewOnce());
+  }
+
+  async #renewOnce(): Promise<void> {
+    const { store, workerId, clock } = this.#options;
+    for (let isAsked = false; ; isAsked = true) {
       const sentMs = clock.monotonicMs();
-      const renewal = await store.renew(this.#lease, workerId);
+      const renewal = await store.renew(this.#lease, workerId, this.#throughputKBps);
       if (renewal.kind === 'lost') {
         this.#end('lost');
         return;
@@ -89,15 +143,9 @@ export class HeldLease {
         this.#extend(sentMs);
         return;
       }
-      const againMs = clock.monotonicMs();
-      const again = await store.renew(this.#lease, workerId);
-      if (again.kind === 'lost') {
-        this.#end('lost');
-        return;
-      }
-      this.#use(again.lease);
-      this.#extend(againMs);
-    });
+      // Somebody asks for it; it is renewed in spite of that, once.
+      if (isAsked) return;
+    }
   }
 
   /**
@@ -125,7 +173,7 @@ export class HeldLease {
   async #store(progress: Progress, how: 'checkpoint' | 'seek'): Promise<void> {
     const { store, workerId, clock } = this.#options;
     const sentMs = clock.monotonicMs();
-    const lease = await store[how](this.#lease, workerId, progress);
+    const lease = await store[how](this.#lease, workerId, progress, this.#throughputKBps);
     if (!lease) {
       this.#end('lost');
       throw lost(this.leaseKey);
@@ -169,9 +217,13 @@ export class HeldLease {
   #use(lease: Lease): void {
     const wasAsked = this.#lease.checkpointOwner !== undefined;
     this.#lease = lease;
-    const { checkpointOwner, leaseOwner } = lease;
-    if (!wasAsked && checkpointOwner !== undefined && leaseOwner !== undefined) {
-      this.#onHandOverRequested(leaseOwner);
+    if (!wasAsked) this.#tellHandOver();
+  }
+
+  #tellHandOver(): void {
+    const { checkpointOwner, leaseOwner, handOverMs } = this.#lease;
+    if (checkpointOwner !== undefined && leaseOwner !== undefined) {
+      this.#onHandOverRequested(leaseOwner, handOverMs);
     }
   }
 
@@ -184,7 +236,12 @@ export class HeldLease {
     return result;
   }
 
+  /** After a write of the row itself: tells that we live only where others watch the row. */
   #extend(sentMs: number): void {
+    if (this.#lease.layout === 'kcl') this.#extendTo(sentMs);
+  }
+
+  #extendTo(sentMs: number): void {
     const { clock, failoverMs } = this.#options;
     if (this.signal.aborted) return;
     this.#validUntilMs = sentMs + failoverMs * (1 - SAFETY_RATIO);

@@ -1,13 +1,30 @@
 import type { AttributeValue } from '@aws-sdk/client-dynamodb';
 import { type HashRange, isSentinel, parseHashKey } from '@shardline/shared';
 
-import type { Lease, PendingCheckpoint, Progress, SeekTarget } from './lease.js';
+import type { Row } from './lease-table.js';
+import {
+  type Lease,
+  type LeaseLayout,
+  leaseKeyOf,
+  type PendingCheckpoint,
+  type Progress,
+  type SeekTarget,
+} from './lease.js';
 
-/** A row of the lease table, in the KCL's layout. */
-export type Row = Record<string, AttributeValue>;
+/**
+ * What tells the two layouts apart. A row without `leaseCounter` stops a KCL 2.x with an error, and later
+ * ones pass rows of other entity types over: none of them can take a native lease.
+ */
+export const LAYOUTS = {
+  kcl: { counter: 'leaseCounter', entityType: 'LEASE' },
+  native: { counter: 'shardlineCounter', entityType: 'SHARDLINE_LEASE' },
+} as const;
 
 /** Attributes the KCL does not know; it leaves them alone. */
 export const OWN = {
+  owner: 'shardlineOwner',
+  handOverMs: 'shardlineHandOverMs',
+  streamEpochSeconds: 'shardlineStreamEpochSeconds',
   startAtMs: 'shardlineStartAtMs',
   finishedAbove: 'shardlineFinishedAbove',
   windowState: 'shardlineWindowState',
@@ -16,19 +33,32 @@ export const OWN = {
 
 /** A lease as it is first written. */
 export function newRow(lease: Lease): Row {
-  const { parentShardIds, hashRange, checkpoint } = lease;
+  const { parentShardIds, hashRange, checkpoint, streamId, streamEpochSeconds } = lease;
+  const { counter, entityType } = LAYOUTS[lease.layout];
   return {
     leaseKey: { S: lease.leaseKey },
-    leaseCounter: { N: '0' },
+    [counter]: { N: '0' },
     ownerSwitchesSinceCheckpoint: { N: '0' },
     checkpoint: { S: checkpoint.sequenceNumber },
     checkpointSubSequenceNumber: { N: String(checkpoint.subSequenceNumber) },
-    entityType: { S: 'LEASE' },
-    ...(parentShardIds.length > 0 && { parentShardId: { SS: [...parentShardIds] } }),
-    ...(hashRange && {
-      startingHashKey: { S: hashRange.start.toString() },
-      endingHashKey: { S: hashRange.end.toString() },
+    entityType: { S: entityType },
+    ...(streamId !== undefined && {
+      streamName: { S: streamId },
+      shardId: { S: lease.shardId },
     }),
+    ...(streamEpochSeconds !== undefined && {
+      [OWN.streamEpochSeconds]: { N: String(streamEpochSeconds) },
+    }),
+    ...(parentShardIds.length > 0 && { parentShardId: { SS: [...parentShardIds] } }),
+    ...(hashRange && rangeAttributes(hashRange)),
+  };
+}
+
+/** The shard's range of hash keys. */
+export function rangeAttributes(range: HashRange): Row {
+  return {
+    startingHashKey: { S: range.start.toString() },
+    endingHashKey: { S: range.end.toString() },
   };
 }
 
@@ -61,20 +91,25 @@ export function progressAttributes(progress: Progress): Record<string, Attribute
 }
 
 /** The lease a row holds; undefined for rows of other kinds and rows that cannot be read. */
-export function parseLease(item: Row): Lease | undefined {
-  const leaseKey = item['leaseKey']?.S;
-  const leaseCounter = Number(item['leaseCounter']?.N);
+export function parseLease(item: Row, keyPrefix = ''): Lease | undefined {
+  const key = item['leaseKey']?.S;
   const sequenceNumber = item['checkpoint']?.S;
-  const entityType = item['entityType']?.S ?? 'LEASE';
-  if (leaseKey === undefined || sequenceNumber === undefined || entityType !== 'LEASE') {
-    return undefined;
-  }
+  const layout = layoutOf(item);
+  if (!key?.startsWith(keyPrefix) || sequenceNumber === undefined || !layout) return undefined;
+  const leaseCounter = numberOf(item, LAYOUTS[layout].counter);
   if (!Number.isSafeInteger(leaseCounter) || !isPosition(sequenceNumber)) return undefined;
+  const leaseKey = key.slice(keyPrefix.length);
   return {
     leaseKey,
-    leaseCounter,
+    ...shardOf(item, leaseKey),
+    layout,
+    leaseCounter: leaseCounter as number,
     leaseOwner: item['leaseOwner']?.S,
     checkpointOwner: item['checkpointOwner']?.S,
+    handOverMs: numberOf(item, OWN.handOverMs),
+    shardlineOwner: item[OWN.owner]?.S,
+    throughputKBps: numberOf(item, 'throughputKBps'),
+    streamEpochSeconds: numberOf(item, OWN.streamEpochSeconds),
     ownerSwitchesSinceCheckpoint: numberOf(item, 'ownerSwitchesSinceCheckpoint') ?? 0,
     checkpoint: {
       sequenceNumber,
@@ -89,6 +124,23 @@ export function parseLease(item: Row): Lease | undefined {
     childShardIds: item['childShardIds']?.SS ?? [],
     hashRange: parseRange(item['startingHashKey']?.S, item['endingHashKey']?.S),
   };
+}
+
+function layoutOf(item: Row): LeaseLayout | undefined {
+  const entityType = item['entityType']?.S ?? 'LEASE';
+  if (entityType === LAYOUTS.kcl.entityType) return 'kcl';
+  return entityType === LAYOUTS.native.entityType ? 'native' : undefined;
+}
+
+/** Half of what names a shard of one of several streams is nothing: then the key is the shard. */
+function shardOf(item: Row, leaseKey: string): Pick<Lease, 'streamId' | 'shardId'> {
+  const streamId = item['streamName']?.S;
+  const shardId = item['shardId']?.S;
+  if (streamId === undefined || shardId === undefined) {
+    return { streamId: undefined, shardId: leaseKey };
+  }
+  const isKey = leaseKeyOf(streamId, shardId) === leaseKey;
+  return isKey ? { streamId, shardId } : { streamId: undefined, shardId: leaseKey };
 }
 
 function parsePending(item: Row): PendingCheckpoint | undefined {
@@ -124,7 +176,8 @@ function isPosition(sequenceNumber: string): boolean {
   return isSentinel(sequenceNumber) || /^\d+$/.test(sequenceNumber);
 }
 
-function numberOf(item: Row, name: string): number | undefined {
+/** The number of an attribute, if it has one. */
+export function numberOf(item: Row, name: string): number | undefined {
   const text = item[name]?.N;
   const value = Number(text);
   return text === undefined || !Number.isFinite(value) ? undefined : value;

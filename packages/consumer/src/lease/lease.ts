@@ -1,14 +1,34 @@
 import { comparePositions, type HashRange, type Position } from '@shardline/shared';
 
+/**
+ * How the row of a lease is kept, which its attributes tell.
+ *
+ * - `kcl`: as the KCL does. Its owner lives while the row's own counter grows.
+ * - `native`: its owner lives while that worker's heartbeat goes on. No KCL reads such a row as a lease.
+ */
+export type LeaseLayout = 'kcl' | 'native';
+
 /** One row of the lease table: who reads a shard, and how far it was read. */
 export interface Lease {
   readonly leaseKey: string;
+  readonly shardId: string;
+  /** Which stream the shard is of, if the application reads several: `account:name:creationSeconds`. */
+  readonly streamId: string | undefined;
+  /** When the stream was created, in epoch seconds, if the row tells: one of the same name may be another. */
+  readonly streamEpochSeconds: number | undefined;
+  readonly layout: LeaseLayout;
   /** Grows by one with every write of its owner or a taker: the only fencing token. */
   readonly leaseCounter: number;
   /** Absent if nobody owns the shard. During a hand-over the next owner. */
   readonly leaseOwner: string | undefined;
   /** Present during a hand-over: who still owns the shard. */
   readonly checkpointOwner: string | undefined;
+  /** How long the owner's handlers have to finish in a hand-over, if whoever asked for it said so. */
+  readonly handOverMs: number | undefined;
+  /** In the KCL's layout, the last worker of ours that owned it: any other owner is a KCL's. */
+  readonly shardlineOwner: string | undefined;
+  /** What was handled of the shard, as its owner measured, in KiB a second. */
+  readonly throughputKBps: number | undefined;
   readonly ownerSwitchesSinceCheckpoint: number;
   readonly checkpoint: Position;
   /** Where reading begins while `checkpoint` is LATEST or AT_TIMESTAMP, epoch milliseconds of the service. */
@@ -57,15 +77,37 @@ export function isFinished(lease: Lease): boolean {
   return lease.checkpoint.sequenceNumber === 'SHARD_END' && lease.seek === undefined;
 }
 
+/** True if its owner is a worker of the KCL's, as far as the row tells. */
+export function isForeign(lease: Lease): boolean {
+  const owner = ownerOf(lease);
+  return lease.layout === 'kcl' && owner !== undefined && owner !== lease.shardlineOwner;
+}
+
+/** What leases of one stream have in common. */
+export type LeaseOrigin = Pick<Lease, 'streamId' | 'streamEpochSeconds' | 'layout'>;
+
+/** The key of a shard's lease. */
+export function leaseKeyOf(streamId: string | undefined, shardId: string): string {
+  return streamId === undefined ? shardId : `${streamId}:${shardId}`;
+}
+
 /** A lease as it is first written. */
 export function newLease(
-  fields: Pick<Lease, 'leaseKey' | 'checkpoint' | 'parentShardIds' | 'hashRange'>,
+  origin: LeaseOrigin,
+  fields: Pick<Lease, 'shardId' | 'checkpoint' | 'parentShardIds' | 'hashRange'>,
 ): Lease {
   return {
+    streamId: origin.streamId,
+    streamEpochSeconds: origin.streamEpochSeconds,
+    layout: origin.layout,
+    leaseKey: leaseKeyOf(origin.streamId, fields.shardId),
     ...fields,
     leaseCounter: 0,
     leaseOwner: undefined,
     checkpointOwner: undefined,
+    handOverMs: undefined,
+    shardlineOwner: undefined,
+    throughputKBps: undefined,
     ownerSwitchesSinceCheckpoint: 0,
     childShardIds: [],
     startAtMs: undefined,

@@ -11,6 +11,7 @@ export interface PreparedCheckpoint {
 
 /** What a handler knows of the call it serves. */
 export interface HandlerContext {
+  readonly streamName: string;
   readonly shardId: string;
   /** Of the last record of the call. */
   readonly position: Position;
@@ -46,6 +47,7 @@ export interface HandlerContext {
 
 /** A shard that this worker begins to read. */
 export interface StartedShard {
+  readonly streamName: string;
   readonly shardId: string;
   /** Up to where all records are handled; a place to begin if none are. */
   readonly position: Position;

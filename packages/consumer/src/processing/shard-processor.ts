@@ -29,6 +29,7 @@ import { decodeWindow, encodeWindow } from './tumbling-window.js';
 import { type Ticket, Watermark } from './watermark.js';
 
 export interface ProcessorOptions extends DeliveryOptions {
+  readonly streamName: string;
   readonly filter: ((record: UserRecord) => boolean) | undefined;
   readonly bound: ReadBound | undefined;
   readonly budget: ByteBudget;
@@ -114,7 +115,7 @@ export class ShardProcessor {
     this.#delivery = new Delivery(
       options,
       {
-        shardId: held.leaseKey,
+        shardId: held.lease.shardId,
         isOurs: () => held.isValid,
         signal,
         contextOf: (tasks, attempt) => this.#context(tasks, attempt),
@@ -304,7 +305,8 @@ export class ShardProcessor {
     const last = tasks.at(-1);
     const tickets = tasks.map(({ ticket }) => ticket);
     return {
-      shardId: held.leaseKey,
+      streamName: this.#options.streamName,
+      shardId: held.lease.shardId,
       position: last?.ticket.position ?? this.#watermark.position ?? held.lease.checkpoint,
       get records() {
         return tasks.map(({ record }) => record);

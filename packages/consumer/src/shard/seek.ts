@@ -18,6 +18,8 @@ export type SeekTo =
   | { readonly timestamp: Date }
   | {
       readonly shardId: string;
+      /** Needed if the application reads several streams. */
+      readonly streamName?: string;
       readonly sequenceNumber: string;
       /** @defaultValue 0 */
       readonly subSequenceNumber?: number;
@@ -26,6 +28,8 @@ export type SeekTo =
 /** What a seek does to one shard. */
 export interface SeekMove {
   readonly shardId: string;
+  /** If the application reads several streams: `account:name:creationSeconds`. */
+  readonly streamId: string | undefined;
   readonly from: Position;
   readonly to: Position;
   /** Who reads the shard: it is asked to go there. Undefined if nobody does: it is moved at once. */
@@ -46,7 +50,11 @@ export interface PlannedMove extends SeekMove {
  */
 export function planSeek(leases: readonly Lease[], to: SeekTo): PlannedMove[] {
   if (typeof to === 'object' && 'shardId' in to) {
-    const lease = leases.find(({ leaseKey }) => leaseKey === to.shardId);
+    const lease = leases.find(
+      ({ shardId, streamId }) =>
+        shardId === to.shardId &&
+        (streamId === undefined || streamId.split(':')[1] === to.streamName),
+    );
     if (!lease) {
       throw new ShardlineError('INVALID_OPTION', `there is no lease of shard '${to.shardId}'`, {
         value: to.shardId,
@@ -87,7 +95,8 @@ export async function carryOutSeek(
 
 function moveTo(lease: Lease, position: Position, timestampMs: number | undefined): PlannedMove {
   return {
-    shardId: lease.leaseKey,
+    shardId: lease.shardId,
+    streamId: lease.streamId,
     from: lease.checkpoint,
     to: position,
     owner: ownerOf(lease),

@@ -1,6 +1,6 @@
 import { compareSequenceNumbers, type HashRange, type Position } from '@shardline/shared';
 
-import { isFinished, type Lease, newLease } from '../lease/lease.js';
+import { isFinished, type Lease, type LeaseOrigin, newLease } from '../lease/lease.js';
 
 /** A shard as the service lists it. */
 export interface Shard {
@@ -21,8 +21,12 @@ function initialCheckpoint(position: InitialPosition): Position {
 }
 
 /** The first leases of an application: one for each shard that the position's filter lists. */
-export function firstLeases(shards: readonly Shard[], position: InitialPosition): Lease[] {
-  return shards.map((shard) => leaseFor(shard, initialCheckpoint(position)));
+export function firstLeases(
+  shards: readonly Shard[],
+  position: InitialPosition,
+  origin: LeaseOrigin,
+): Lease[] {
+  return shards.map((shard) => leaseFor(shard, initialCheckpoint(position), origin));
 }
 
 /**
@@ -35,9 +39,10 @@ export function missingLeases(
   shards: readonly Shard[],
   leases: readonly Lease[],
   position: InitialPosition,
+  origin: LeaseOrigin,
 ): Lease[] {
   const listed = new Map(shards.map((shard) => [shard.shardId, shard]));
-  const leased = new Set(leases.map(({ leaseKey }) => leaseKey));
+  const leased = new Set(leases.map(({ shardId }) => shardId));
   const initial = initialCheckpoint(position);
   const isLatest = position === 'LATEST';
   const isTimestamp = typeof position !== 'string';
@@ -46,7 +51,8 @@ export function missingLeases(
   const memo = new Map<string, boolean>();
 
   const create = (shard: Shard, checkpoint: Position): void => {
-    if (!created.has(shard.shardId)) created.set(shard.shardId, leaseFor(shard, checkpoint));
+    if (!created.has(shard.shardId))
+      created.set(shard.shardId, leaseFor(shard, checkpoint, origin));
   };
 
   /** True if the shard is leased or descends from one that is, or that will be. */
@@ -86,7 +92,7 @@ export function missingLeases(
     if (shard.isOpen && !leased.has(shard.shardId) && !visit(shard.shardId)) create(shard, initial);
   }
   return [...created.values()].sort((a, b) => {
-    const [first, second] = [listed.get(a.leaseKey), listed.get(b.leaseKey)];
+    const [first, second] = [listed.get(a.shardId), listed.get(b.shardId)];
     return compareStarts(first?.startingSequenceNumber ?? '', second?.startingSequenceNumber ?? '');
   });
 }
@@ -94,9 +100,10 @@ export function missingLeases(
 /** Leases of the children of a shard that has been read to its end. */
 export function childLeases(
   children: readonly Omit<Shard, 'isOpen' | 'startingSequenceNumber'>[],
+  origin: LeaseOrigin,
 ): Lease[] {
   return children.map((child) =>
-    leaseFor(child, { sequenceNumber: 'TRIM_HORIZON', subSequenceNumber: 0 }),
+    leaseFor(child, { sequenceNumber: 'TRIM_HORIZON', subSequenceNumber: 0 }, origin),
   );
 }
 
@@ -110,15 +117,15 @@ export function childLeases(
  */
 export function removableLeases(leases: readonly Lease[], shards: readonly Shard[]): Lease[] {
   const listed = new Set(shards.map(({ shardId }) => shardId));
-  const byKey = new Map(leases.map((lease) => [lease.leaseKey, lease]));
+  const byId = new Map(leases.map((lease) => [lease.shardId, lease]));
   return leases.filter((lease) => {
     if (!isFinished(lease) || lease.childShardIds.length === 0) return false;
-    if (listed.has(lease.leaseKey)) return false;
+    if (listed.has(lease.shardId)) return false;
     const haveBegun = lease.childShardIds.every((id) => {
-      const child = byKey.get(id);
+      const child = byId.get(id);
       return child && !['TRIM_HORIZON', 'AT_TIMESTAMP'].includes(child.checkpoint.sequenceNumber);
     });
-    return haveBegun && !lease.parentShardIds.some((id) => byKey.has(id));
+    return haveBegun && !lease.parentShardIds.some((id) => byId.has(id));
   });
 }
 
@@ -132,8 +139,19 @@ export function forgottenLeases(leases: readonly Lease[], shards: readonly Shard
   return leases.filter(
     (lease) =>
       !isFinished(lease) &&
-      !listed.has(lease.leaseKey) &&
-      shards.some(({ shardId }) => compareShardIds(shardId, lease.leaseKey) > 0),
+      !listed.has(lease.shardId) &&
+      shards.some(({ shardId }) => compareShardIds(shardId, lease.shardId) > 0),
+  );
+}
+
+/**
+ * Leases of a stream of the same name that was deleted before this one was created: their positions say
+ * nothing of it.
+ */
+export function formerLeases(leases: readonly Lease[], epochSeconds: number): Lease[] {
+  return leases.filter(
+    ({ streamEpochSeconds }) =>
+      streamEpochSeconds !== undefined && streamEpochSeconds !== epochSeconds,
   );
 }
 
@@ -147,9 +165,10 @@ export function compareShardIds(a: string, b: string): number {
 function leaseFor(
   shard: Pick<Shard, 'shardId' | 'parentShardIds' | 'range'>,
   checkpoint: Position,
+  origin: LeaseOrigin,
 ): Lease {
-  return newLease({
-    leaseKey: shard.shardId,
+  return newLease(origin, {
+    shardId: shard.shardId,
     checkpoint,
     parentShardIds: shard.parentShardIds,
     hashRange: shard.range,

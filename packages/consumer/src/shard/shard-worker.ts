@@ -12,10 +12,10 @@ import {
   sleep,
 } from '@shardline/shared';
 
-import type { ChildShard, Fetcher, StartingPoint } from '../fetch/fetcher.js';
+import { bytesOf, type ChildShard, type Fetcher, type StartingPoint } from '../fetch/fetcher.js';
 import { type HeldLease, isConcrete } from '../lease/held-lease.js';
 import type { LeaseStore } from '../lease/lease-store.js';
-import { isFinished, progressAt, type SeekTarget } from '../lease/lease.js';
+import { isFinished, leaseKeyOf, progressAt, type SeekTarget } from '../lease/lease.js';
 import type { StartedShard } from '../processing/handler.js';
 import {
   type ProcessorCounts,
@@ -23,6 +23,7 @@ import {
   ShardProcessor,
 } from '../processing/shard-processor.js';
 import { childLeases } from './shard-sync.js';
+import { ThroughputMeter } from './throughput-meter.js';
 
 /** What a shard that this worker owns is doing. */
 export type ShardState =
@@ -46,6 +47,7 @@ export type ShardState =
 
 export interface ShardStatus extends ProcessorCounts {
   readonly shardId: string;
+  readonly streamName: string;
   readonly state: ShardState;
   /** Why it is in that state, or what stands in its way. */
   readonly reason: string;
@@ -61,7 +63,7 @@ export interface ShardStatus extends ProcessorCounts {
 
 export interface ShardWorkerOptions extends ProcessorOptions {
   readonly workerId: string;
-  readonly store: LeaseStore;
+  readonly store: Pick<LeaseStore, 'get' | 'create' | 'setChildren'>;
   readonly fetcher: Fetcher;
   /** Where AT_TIMESTAMP is, unless the lease says so. */
   readonly initialTimestampMs: number | undefined;
@@ -90,8 +92,9 @@ export class ShardWorker {
   /** Aborts this turn of reading: something else is to be done first. */
   #turn = new AbortController();
   #processor: ShardProcessor;
-  /** Processors of before a seek whose handlers may still run. */
+  /** Done when no handler runs of an earlier ownership, or of before a seek. */
   #former: Promise<void> = Promise.resolve();
+  readonly #throughput: ThroughputMeter;
   #state: ShardState = 'waiting';
   #reason = 'just taken';
   #since: number;
@@ -109,6 +112,7 @@ export class ShardWorker {
     this.#options = options;
     this.#since = options.clock.now();
     this.#drainTimeoutMs = options.drainTimeoutMs;
+    this.#throughput = new ThroughputMeter(options.clock, held.lease.throughputKBps);
     this.#processor = this.#newProcessor();
     this.#seekTarget = held.lease.seek;
     // Handlers listen to it, as many as run at a time, and may forget to stop listening.
@@ -125,6 +129,7 @@ export class ShardWorker {
     return {
       ...counts,
       shardId: this.#shardId,
+      streamName: this.#options.streamName,
       state: this.#state,
       reason: trouble ?? this.#trouble ?? this.#reason,
       since: this.#since,
@@ -149,6 +154,11 @@ export class ShardWorker {
     this.#drainTimeoutMs = timeoutMs;
     this.#enter('draining', reason);
     this.#reading.abort(new Error(reason));
+  }
+
+  /** True once it is to be given away, or its lease has ended. */
+  get isDraining(): boolean {
+    return this.#reading.signal.aborted;
   }
 
   /** Reads nothing and begins no handler until {@link resume}. What runs is finished. */
@@ -183,6 +193,7 @@ export class ShardWorker {
    */
   async run(previous: Promise<void>): Promise<void> {
     const checkpoints = this.#checkpointRegularly();
+    this.#former = previous;
     try {
       this.#enter('waiting', 'a handler of an earlier ownership still runs');
       await Promise.race([previous, aborted(this.#reading.signal)]);
@@ -200,7 +211,12 @@ export class ShardWorker {
   }
 
   get #shardId(): string {
-    return this.#held.leaseKey;
+    return this.#held.lease.shardId;
+  }
+
+  /** The key of the lease of another shard of the stream. */
+  #keyOf(shardId: string): string {
+    return leaseKeyOf(this.#held.lease.streamId, shardId);
   }
 
   #newProcessor(): ShardProcessor {
@@ -228,7 +244,7 @@ export class ShardWorker {
     const stop = this.#reading.signal;
     for (const parentId of this.#held.lease.parentShardIds) {
       while (!stop.aborted && !this.#seekTarget) {
-        const parent = await store.get(parentId).catch(() => 'unknown' as const);
+        const parent = await store.get(this.#keyOf(parentId)).catch(() => 'unknown' as const);
         if (parent === undefined || (parent !== 'unknown' && isFinished(parent))) break;
         this.#enter('waiting', `parent ${parentId} is not finished`);
         await pause(clock, PARENT_POLL_MS, stop);
@@ -248,6 +264,7 @@ export class ShardWorker {
 
   #shardForHooks(): Omit<StartedShard, 'pendingCheckpoint'> {
     return {
+      streamName: this.#options.streamName,
       shardId: this.#shardId,
       position: this.#processor.position ?? this.#held.lease.checkpoint,
       fencingToken: this.#held.fencingToken,
@@ -299,6 +316,7 @@ export class ShardWorker {
         const batches = fetcher.fetch(this.#shardId, from, turn, (what) => (this.#trouble = what));
         for await (const batch of batches) {
           this.#millisBehindLatest = batch.millisBehindLatest;
+          this.#held.measure(this.#throughput.add(bytesOf(batch)));
           this.#trouble = undefined;
           await this.#processor.accept(batch, doneThrough, turn);
           failures = 0;
@@ -447,10 +465,11 @@ export class ShardWorker {
     }
     const parentIds = new Set(children.flatMap(({ parentShardIds }) => parentShardIds));
     for (const parentId of parentIds) await this.#waitUntilLeased(parentId);
-    for (const lease of childLeases(children)) await this.#persistently(() => store.create(lease));
+    for (const lease of childLeases(children, this.#held.lease))
+      await this.#persistently(() => store.create(lease));
     await this.#persistently(() =>
       store.setChildren(
-        this.#shardId,
+        this.#held.leaseKey,
         children.map(({ shardId }) => shardId),
       ),
     );
@@ -469,7 +488,7 @@ export class ShardWorker {
    */
   async #waitUntilLeased(parentId: string): Promise<void> {
     const { store, clock } = this.#options;
-    while (!(await this.#persistently(() => store.get(parentId)))) {
+    while (!(await this.#persistently(() => store.get(this.#keyOf(parentId))))) {
       this.#enter('ending', `the other parent of its child, ${parentId}, has no lease yet`);
       await sleep(clock, PARENT_POLL_MS, this.#held.signal);
     }

@@ -51,6 +51,7 @@ export function scriptedPort(
 ): { readonly port: KinesisReadPort; readonly log: PortLog } {
   const log: PortLog = { iterators: [], reads: [], subscriptions: [] };
   const port: KinesisReadPort = {
+    describe: () => Promise.resolve({ accountId: '000000000000', createdAtSeconds: 1 }),
     listShards: () => Promise.resolve([]),
     getIterator: (_shard, from): Promise<OpenedIterator> => {
       log.iterators.push({ atMs: clock.monotonicMs(), from });

@@ -1,18 +1,25 @@
-import { MemoryLeaseStore } from '@shardline/consumer';
+import { MemoryLeaseTable } from '@shardline/consumer';
 import { ManualClock, settle } from '@shardline/shared/testing';
 import { describe, expect, it } from 'vitest';
 
+import { FleetStore } from '../../src/fleet/fleet-store.js';
+import { LeaseObserver } from '../../src/fleet/lease-observer.js';
 import { HeldLease } from '../../src/lease/held-lease.js';
-import { LeaseObserver } from '../../src/lease/lease-observer.js';
-import { newLease, type Lease, progressAt } from '../../src/lease/lease.js';
+import { LeaseStore } from '../../src/lease/lease-store.js';
+import { type Lease, type LeaseLayout, newLease, progressAt } from '../../src/lease/lease.js';
 
 const at = (sequenceNumber: string) => ({ sequenceNumber, subSequenceNumber: 0 });
 
-async function setup() {
+async function setup(layout: LeaseLayout = 'kcl') {
   const clock = new ManualClock();
-  const store = new MemoryLeaseStore();
+  const table = new MemoryLeaseTable();
+  const store = new LeaseStore(table);
+  const fleet = new FleetStore(table);
   await store.create(
-    newLease({ leaseKey: 's', checkpoint: at('LATEST'), parentShardIds: [], hashRange: undefined }),
+    newLease(
+      { streamId: undefined, streamEpochSeconds: undefined, layout },
+      { shardId: 's', checkpoint: at('LATEST'), parentShardIds: [], hashRange: undefined },
+    ),
   );
   const taken = (await store.take((await store.get('s')) as Lease, 'me')) as Lease;
   const held = new HeldLease(taken, clock.monotonicMs(), {
@@ -21,20 +28,20 @@ async function setup() {
     workerId: 'me',
     failoverMs: 10_000,
   });
-  return { clock, store, held };
+  return { clock, store, fleet, held };
 }
 
 describe('HeldLease', () => {
   it('ends before any observer may take it, if it is not renewed', async () => {
-    const { clock, store, held } = await setup();
+    const { clock, store, fleet, held } = await setup();
     const observer = new LeaseObserver(10_000);
-    observer.observe(await store.list(), clock.monotonicMs());
+    observer.observe((await fleet.list(true)).leases, clock.monotonicMs());
     let endedMs: number | undefined;
     held.signal.addEventListener('abort', () => (endedMs = clock.monotonicMs()));
     let takeableMs: number | undefined;
     while (takeableMs === undefined) {
       await clock.advance(100);
-      observer.observe(await store.list(), clock.monotonicMs());
+      observer.observe((await fleet.list(true)).leases, clock.monotonicMs());
       if (observer.isExpired((await store.get('s')) as Lease, clock.monotonicMs()))
         takeableMs = clock.monotonicMs();
     }
@@ -149,5 +156,51 @@ describe('HeldLease', () => {
     await held.checkpoint(progressAt(at('5')));
     await held.renew();
     expect(asked).toEqual(['next']);
+  });
+
+  it('lives by heartbeats where those count: a checkpoint or a renewal tells nobody that we live', async () => {
+    const { clock, held } = await setup('native');
+    await clock.advance(5_000);
+    await held.checkpoint(progressAt(at('5')));
+    await held.renew();
+    await clock.advance(3_900);
+    expect(held.isValid).toBe(true);
+    held.confirm(8_000);
+    await clock.advance(8_000);
+    expect(held.isValid).toBe(true);
+    await clock.advance(200);
+    expect(held.isValid).toBe(false);
+    held.confirm(17_000);
+    expect(held.isValid).toBe(false);
+  });
+
+  it('changes its layout with its counter, and lives by what counts in the new one from then on', async () => {
+    const { clock, store, held } = await setup('kcl');
+    await clock.advance(5_000);
+    await held.convert('native', 2_000);
+    expect(await store.get('s')).toMatchObject({ layout: 'native', leaseCounter: 2 });
+    await clock.advance(5_900);
+    expect(held.isValid).toBe(true);
+    await held.convert('kcl', 2_000);
+    expect(await store.get('s')).toMatchObject({
+      layout: 'kcl',
+      leaseCounter: 3,
+      leaseOwner: 'me',
+    });
+    await clock.advance(8_900);
+    expect(held.isValid).toBe(true);
+  });
+
+  it('recognises a change of layout whose answer was lost', async () => {
+    const { store, held } = await setup('kcl');
+    const convert = store.convert.bind(store);
+    store.convert = async (...args) => {
+      await convert(...args);
+      throw new Error('no answer');
+    };
+    await expect(held.convert('native', 0)).rejects.toThrow('no answer');
+    await held.renew();
+    expect(held.lease).toMatchObject({ layout: 'native', leaseCounter: 2 });
+    expect(held.isValid).toBe(true);
   });
 });

@@ -15,6 +15,7 @@ import { type UserRecord } from '@shardline/shared';
 import { describe, expect, it } from 'vitest';
 
 const CONTEXT: HandlerContext = {
+  streamName: 'orders',
   shardId: 'shardId-000000000001',
   position: { sequenceNumber: '77', subSequenceNumber: 1 },
   records: [],

@@ -3,8 +3,9 @@ import { type ManualClock, seededRandom } from '@shardline/shared/testing';
 
 import { afterRecord, type FetchedBatch } from '../../src/fetch/fetcher.js';
 import { HeldLease } from '../../src/lease/held-lease.js';
+import { LeaseStore } from '../../src/lease/lease-store.js';
 import { newLease } from '../../src/lease/lease.js';
-import { MemoryLeaseStore } from '../../src/lease/memory-lease-store.js';
+import { MemoryLeaseTable } from '../../src/lease/memory-lease-table.js';
 import { HandlerLimit } from '../../src/processing/handler-limit.js';
 import { type ProcessorOptions, ShardProcessor } from '../../src/processing/shard-processor.js';
 
@@ -22,15 +23,18 @@ export interface Rig {
   ) => Promise<void>;
 }
 
-export function memoryStore(): MemoryLeaseStore {
-  const store = new MemoryLeaseStore();
+export function memoryStore(): LeaseStore {
+  const store = new LeaseStore(new MemoryLeaseTable());
   void store.create(
-    newLease({
-      leaseKey: SHARD,
-      checkpoint: { sequenceNumber: 'TRIM_HORIZON', subSequenceNumber: 0 },
-      parentShardIds: [],
-      hashRange: undefined,
-    }),
+    newLease(
+      { streamId: undefined, streamEpochSeconds: undefined, layout: 'kcl' },
+      {
+        shardId: SHARD,
+        checkpoint: { sequenceNumber: 'TRIM_HORIZON', subSequenceNumber: 0 },
+        parentShardIds: [],
+        hashRange: undefined,
+      },
+    ),
   );
   return store;
 }
@@ -38,10 +42,10 @@ export function memoryStore(): MemoryLeaseStore {
 export async function rig(
   clock: ManualClock,
   changes: Partial<ProcessorOptions> & Pick<ProcessorOptions, 'handler'>,
-  store: MemoryLeaseStore = memoryStore(),
+  store: LeaseStore = memoryStore(),
   workerId = 'a',
 ): Promise<Rig> {
-  const [listed] = await store.list();
+  const listed = await store.get(SHARD);
   const lease = listed && (await store.take(listed, workerId));
   if (!lease) throw new Error('no lease');
   const held = new HeldLease(lease, clock.monotonicMs(), {
@@ -52,6 +56,7 @@ export async function rig(
   });
   const handling = new AbortController();
   const options: ProcessorOptions = {
+    streamName: 'orders',
     deserialize: undefined,
     filter: undefined,
     deadLetter: undefined,

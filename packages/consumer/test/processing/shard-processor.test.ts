@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { judgeFailure } from '../../src/processing/failure-policy.js';
 import { ReadBound } from '../../src/processing/read-bound.js';
 import { sliceByWindow } from '../../src/processing/tumbling-window.js';
-import { memoryStore, numberOf, records, rig } from './processor-setup.js';
+import { memoryStore, numberOf, records, rig, SHARD } from './processor-setup.js';
 
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 
@@ -380,7 +380,7 @@ describe('checkpoints a handler asks for', () => {
     await accept(records(0, 2));
     await clock.advance(10);
     expect(preparedAt).toBe('1001');
-    const [half] = await store.list();
+    const half = await store.get(SHARD);
     expect(half).toMatchObject({
       checkpoint: { sequenceNumber: 'TRIM_HORIZON' },
       pendingCheckpoint: { position: { sequenceNumber: '1001' }, state: Buffer.from('half') },

@@ -19,10 +19,17 @@ function shard(id: number, parents: readonly number[], isOpen: boolean): Shard {
   };
 }
 
+const ORIGIN = { streamId: undefined, streamEpochSeconds: undefined, layout: 'kcl' } as const;
+
 function lease(id: number | string, fields: Partial<Lease> = {}): Lease {
   const checkpoint = { sequenceNumber: '5', subSequenceNumber: 0 };
   return {
-    ...newLease({ leaseKey: String(id), checkpoint, parentShardIds: [], hashRange: undefined }),
+    ...newLease(ORIGIN, {
+      shardId: String(id),
+      checkpoint,
+      parentShardIds: [],
+      hashRange: undefined,
+    }),
     ...fields,
   };
 }
@@ -52,7 +59,7 @@ describe('missingLeases', () => {
   ] as [InitialPosition, string[]][])(
     "gives the KCL's own example for %j",
     (position, expected) => {
-      const missing = missingLeases(EXAMPLE, [lease(4), lease(5), lease(7)], position);
+      const missing = missingLeases(EXAMPLE, [lease(4), lease(5), lease(7)], position, ORIGIN);
       expect(
         missing.map(({ leaseKey, checkpoint }) => `${leaseKey} ${checkpoint.sequenceNumber}`),
       ).toEqual(expected);
@@ -62,18 +69,18 @@ describe('missingLeases', () => {
   it('is empty once every lineage is covered', () => {
     const leases = [lease(4), lease(5), lease(7), lease(6)];
     for (const position of ['LATEST', 'TRIM_HORIZON', timestamp] as InitialPosition[]) {
-      expect(missingLeases(EXAMPLE, leases, position)).toEqual([]);
+      expect(missingLeases(EXAMPLE, leases, position, ORIGIN)).toEqual([]);
     }
   });
 
   it('does not make a lease for a child while its parent is leased', () => {
     const shards = [shard(0, [], false), shard(1, [0], true), shard(2, [0], true)];
-    expect(missingLeases(shards, [lease(0)], 'LATEST')).toEqual([]);
+    expect(missingLeases(shards, [lease(0)], 'LATEST', ORIGIN)).toEqual([]);
   });
 
   it('makes up for a child that was lost after its parent was removed', () => {
     const shards = [shard(0, [], false), shard(1, [0], true), shard(2, [0], true)];
-    const missing = missingLeases(shards, [lease(2)], 'LATEST');
+    const missing = missingLeases(shards, [lease(2)], 'LATEST', ORIGIN);
     expect(missing.map(({ leaseKey }) => leaseKey)).toEqual(['1']);
   });
 
@@ -110,7 +117,7 @@ describe('missingLeases', () => {
           const leases = listed
             .filter(({ isOpen }, index) => isOpen && (seed >> (index % 30)) % 2 === 0)
             .map(({ shardId }) => lease(shardId));
-          const all = [...leases, ...missingLeases(listed, leases, position)];
+          const all = [...leases, ...missingLeases(listed, leases, position, ORIGIN)];
           const keys = new Set(all.map(({ leaseKey }) => leaseKey));
           expect(keys.size).toBe(all.length);
           const covers = (id: string): boolean =>
@@ -118,7 +125,7 @@ describe('missingLeases', () => {
             (shards.get(Number(id))?.parents ?? []).some((parent) => covers(String(parent)));
           const uncovered = listed.filter(({ shardId, isOpen }) => isOpen && !covers(shardId));
           expect(uncovered).toEqual([]);
-          expect(missingLeases(listed, all, position)).toEqual([]);
+          expect(missingLeases(listed, all, position, ORIGIN)).toEqual([]);
         },
       ),
     );

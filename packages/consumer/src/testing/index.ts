@@ -1,0 +1,1 @@
+export { type ContractCheck, leaseTableContract } from './lease-table-contract.js';
