@@ -21,6 +21,7 @@ export interface Row {
 }
 
 const RUNS = 7;
+const notes: object[] = [];
 const results: { bench: string; unit: string; rows: readonly Row[] }[] = [];
 
 /** Runs the contenders in turn, several times, and prints what a unit of work costs each. */
@@ -58,6 +59,11 @@ export async function compare(
   return rows;
 }
 
+/** Keeps figures that are no times for the results. */
+export function note(bench: string, figures: object): void {
+  notes.push({ bench, ...figures });
+}
+
 /** Where and with what the figures were taken. */
 export function environment(): string {
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim();
@@ -66,7 +72,10 @@ export function environment(): string {
 }
 
 export function writeResults(path: string): void {
-  writeFileSync(path, `${JSON.stringify({ environment: environment(), results }, null, 2)}\n`);
+  writeFileSync(
+    path,
+    `${JSON.stringify({ environment: environment(), results, notes }, null, 2)}\n`,
+  );
 }
 
 function print(bench: string, unit: string, rows: readonly Row[], ours: string | undefined): void {

@@ -1,4 +1,5 @@
 import { decoderBench } from './decoder.js';
+import { dynamodbBench } from './dynamodb.js';
 import { fanOutBench } from './fan-out.js';
 import { environment, writeResults } from './harness.js';
 import { idleShardsBench } from './idle-shards.js';
@@ -12,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   decoder: decoderBench,
   'fan-out': fanOutBench,
   'idle-shards': idleShardsBench,
+  dynamodb: dynamodbBench,
   local: localBench,
 };
 

@@ -15,7 +15,9 @@ interface Mutant {
 const SHARD_WORKER = 'shard/shard-worker.ts';
 const PROCESSOR = 'processing/shard-processor.ts';
 const HELD_LEASE = 'lease/held-lease.ts';
-const STORE = 'lease/memory-lease-store.ts';
+const STORE = 'lease/lease-store.ts';
+const MEMBER = 'fleet/native-member.ts';
+const SUPERVISOR = 'shard/supervisor.ts';
 const SEEDS = '60';
 
 const MUTANTS: readonly Mutant[] = [
@@ -45,11 +47,10 @@ const MUTANTS: readonly Mutant[] = [
       'if (progress.checkpoint.sequenceNumber.endsWith("13")) progress = { ...progress, checkpoint: { sequenceNumber: "1", subSequenceNumber: 0 } };',
   },
   {
-    what: 'a lease is taken without looking at its counter',
+    what: 'a row is written without looking at its counter',
     file: STORE,
-    find: 'if (current.leaseCounter !== lease.leaseCounter) {\n      return Promise.resolve(isOwnWrite(lease, current, workerId) ? current : undefined);',
-    replace:
-      'if (current.leaseCounter < 0) {\n      return Promise.resolve(isOwnWrite(lease, current, workerId) ? current : undefined);',
+    find: '{ ...conditions, [counter]: { N: String(lease.leaseCounter) } },',
+    replace: '{ ...conditions },',
   },
   {
     what: 'a record counts as done before its handler has finished',
@@ -96,10 +97,40 @@ const MUTANTS: readonly Mutant[] = [
     also: { find: /this\.#processor\.openCount > 0 \|\| /, replace: '' },
   },
   {
-    what: 'a lease that expired is never taken',
-    file: 'lease/assignment.ts',
-    find: 'if (lease.leaseOwner === undefined || isExpired(lease)) available.push(lease);',
-    replace: 'if (lease.leaseOwner === undefined) available.push(lease);',
+    what: 'leases of the dead are never given to others',
+    file: MEMBER,
+    find: "if (lease.layout === 'native' && dead.has(owner)) return true;",
+    replace: "if (lease.layout === 'native' && dead.has(owner)) return false;",
+  },
+  {
+    what: 'the dead are judged before they are dead',
+    file: 'fleet/lease-observer.ts',
+    find: 'sighting?.mark === markOf(worker) && age(sighting, nowMs) > this.#failoverMs',
+    replace: 'sighting?.mark === markOf(worker) && age(sighting, nowMs) > this.#failoverMs / 2',
+  },
+  {
+    what: 'a write of a lease tells that its worker lives, though heartbeats count',
+    file: HELD_LEASE,
+    find: "if (this.#lease.layout === 'kcl') this.#extendTo(sentMs);",
+    replace: 'this.#extendTo(sentMs);',
+  },
+  {
+    what: 'a lease is adopted twice at a time',
+    file: SUPERVISOR,
+    find: 'this.#adopting.has(leaseKey) || ',
+    replace: '',
+  },
+  {
+    what: 'a lease that is asked of us before we hold it is not passed on',
+    file: 'fleet/lease-view.ts',
+    find: 'if (leaseOwner !== this.#workerId) tasks.push(holdings.passOn(lease));',
+    replace: 'if (leaseOwner !== this.#workerId) continue;',
+  },
+  {
+    what: 'a shard is given away while a handler of an earlier ownership runs',
+    file: SHARD_WORKER,
+    find: 'this.#former = previous;',
+    replace: '',
   },
   {
     what: 'a subscription goes on at the last record, not behind it',
@@ -116,15 +147,15 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     what: 'leases of forgotten shards are kept, and their children wait for ever',
-    file: 'shard/supervisor.ts',
-    find: '...forgotten.filter(({ leaseKey }) => this.#forgotten.has(leaseKey)),',
+    file: 'shard/stream-audit.ts',
+    find: '...forgotten.filter(({ leaseKey }) => before.has(leaseKey)),',
     replace: '',
   },
   {
     what: 'nobody leads',
-    file: 'lease/assignment.ts',
-    find: 'if (leaderOf(active, isExpired, rank) === workerId) {',
-    replace: "if (leaderOf(active, isExpired, rank) === 'nobody') {",
+    file: MEMBER,
+    find: 'this.#isLeader = await this.#options.fleet.lead(workerId, leader);',
+    replace: 'this.#isLeader = false;',
   },
   {
     what: 'what a former owner had handled further on is forgotten',

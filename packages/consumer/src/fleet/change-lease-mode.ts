@@ -58,25 +58,40 @@ export async function changeLeaseMode(
   }
 }
 
-async function beNative({ table, fleet, keyPrefix, clock }: ModeChangeOptions): Promise<void> {
-  const { leases, others } = await fleet.list(true);
-  const foreign = new Set(leases.filter(isForeign).map((lease) => ownerOf(lease) ?? ''));
-  if (keyPrefix === '') {
-    const kcl = new KclRows(table, clock);
-    await kcl.open();
-    for (const workerId of await kcl.foreignWorkers()) foreign.add(workerId);
-  }
-  if (foreign.size > 0) {
-    const names = [...foreign].join(', ');
+async function beNative(options: ModeChangeOptions): Promise<void> {
+  const { table, fleet } = options;
+  const names = [...(await livingForeigners(options))].join(', ');
+  if (names !== '') {
     throw new ShardlineError(
       'LEASE_MODE_MISMATCH',
-      `workers of a KCL are alive, or have not given their leases up: ${names}. Stop them first`,
+      `workers of a KCL are alive, or were a minute ago: ${names}. Stop them first`,
       { value: names, limit: 0, unit: 'workers' },
     );
   }
+  const { others } = await fleet.list(true);
   if (!(await fleet.setLayout('native'))) await fleet.found('native');
   // Rows of a KCL 3.x mean nothing any more.
   for (const { leaseKey } of others) if (leaseKey?.S !== undefined) await table.delete(leaseKey.S);
+}
+
+/** Workers of a KCL that have written to the table just now, or do while we watch it. */
+async function livingForeigners(options: ModeChangeOptions): Promise<ReadonlySet<string>> {
+  const { table, fleet, keyPrefix, clock, failoverMs, signal } = options;
+  const living = new Set<string>();
+  if (keyPrefix !== '') return living;
+  const kcl = new KclRows(table, clock);
+  await kcl.open();
+  for (const workerId of await kcl.foreignWorkers()) living.add(workerId);
+  const before = (await fleet.list(true)).leases.filter(isForeign);
+  if (before.length === 0) return living;
+  // A KCL that stops leaves its name in the rows; one that lives renews them.
+  await sleep(clock, failoverMs, signal);
+  for (const lease of (await fleet.list(true)).leases) {
+    const former = before.find(({ leaseKey }) => leaseKey === lease.leaseKey);
+    const isRenewed = former && former.leaseCounter !== lease.leaseCounter;
+    if (isRenewed && isForeign(lease)) living.add(ownerOf(lease) ?? '');
+  }
+  return living;
 }
 
 async function beReadableByKcl({ fleet, keyPrefix }: ModeChangeOptions): Promise<void> {
@@ -99,8 +114,8 @@ async function endFleet(
   // A leader that lives does it, when it has seen that nobody holds a native lease any more.
   const hasLiving = workers.some((worker) => !observer.isDead(worker, clock.monotonicMs()));
   if (hasLiving) return false;
-  for (const { workerId, incarnation } of workers) await fleet.leave(workerId, incarnation);
   await fleet.dissolve();
+  await fleet.clear();
   return true;
 }
 

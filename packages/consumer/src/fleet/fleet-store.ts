@@ -98,6 +98,12 @@ export class FleetStore {
     return row && parseFleet(row);
   }
 
+  /** May miss the latest writes, but for those that made it or ended it. */
+  async glance(): Promise<Fleet | undefined> {
+    const [row] = await this.#table.getMany([this.#fleetKey]);
+    return row ? parseFleet(row) : this.fleet();
+  }
+
   /** Founds a fleet, unless there is one. */
   async found(layout: LeaseLayout): Promise<void> {
     await this.#table.create({
@@ -162,6 +168,8 @@ export class FleetStore {
    * @param incarnation - Of this process.
    */
   async join(workerId: string, incarnation: string, facts: WorkerFacts): Promise<boolean> {
+    // First: a row that nobody knows of would be watched by nobody.
+    await this.enroll(workerId);
     const isNew = await this.#table.create({
       leaseKey: { S: this.#workerKey(workerId) },
       entityType: { S: WORKER.entityType },
@@ -169,10 +177,7 @@ export class FleetStore {
       [WORKER.incarnation]: { S: incarnation },
       ...factAttributes(facts),
     });
-    const isOurs = isNew || (await this.worker(workerId))?.incarnation === incarnation;
-    if (!isOurs) return false;
-    await this.enroll(workerId);
-    return true;
+    return isNew || (await this.worker(workerId))?.incarnation === incarnation;
   }
 
   /** Adds a worker to the list of all. */
@@ -206,7 +211,7 @@ export class FleetStore {
       [WORKER.incarnation]: { S: incarnation },
       [WORKER.heartbeat]: { N: String(heartbeat) },
     });
-    if (isRemoved) await this.#forget(workerId);
+    if (isRemoved) await this.forget(workerId);
     return isRemoved;
   }
 
@@ -215,7 +220,16 @@ export class FleetStore {
     await this.#table.delete(this.#workerKey(workerId), {
       [WORKER.incarnation]: { S: incarnation },
     });
-    await this.#forget(workerId);
+    await this.forget(workerId);
+  }
+
+  /** Takes a worker off the list of all. */
+  async forget(workerId: string): Promise<void> {
+    const change = {
+      take: { [FLEET.workers]: { SS: [workerId] } },
+      add: { [FLEET.changes]: ONE },
+    };
+    await this.#table.update(this.#fleetKey, change, {});
   }
 
   /** Removes the fleet's row: leases are kept as the KCL does from now on. */
@@ -223,9 +237,11 @@ export class FleetStore {
     await this.#table.delete(this.#fleetKey);
   }
 
-  /** Deletes rows of others, by their keys. */
-  async deleteOthers(rows: readonly Row[]): Promise<void> {
-    await Promise.all(rows.map((row) => this.#table.delete(row['leaseKey']?.S ?? '')));
+  /** Removes what is left of workers, if there is no fleet. */
+  async clear(): Promise<void> {
+    const { workers } = await this.list(true);
+    if (workers.length === 0 || (await this.fleet())) return;
+    for (const { workerId } of workers) await this.#table.delete(this.#workerKey(workerId));
   }
 
   get #fleetKey(): string {
@@ -234,14 +250,6 @@ export class FleetStore {
 
   #workerKey(workerId: string): string {
     return this.#keyPrefix + WORKER.keyPrefix + workerId;
-  }
-
-  async #forget(workerId: string): Promise<void> {
-    const change = {
-      take: { [FLEET.workers]: { SS: [workerId] } },
-      add: { [FLEET.changes]: ONE },
-    };
-    await this.#table.update(this.#fleetKey, change, {});
   }
 
   #parseWorker(row: Row): WorkerRow | undefined {

@@ -1,25 +1,35 @@
 import type { Random } from '@shardline/shared';
 
 import type { LeaseTable } from '../lease/lease-table.js';
-import { isFinished, ownerOf } from '../lease/lease.js';
+import { isFinished, type Lease, ownerOf } from '../lease/lease.js';
 import type { Holdings } from './holdings.js';
 import { inBatches } from './in-batches.js';
 import { KclRows } from './kcl-rows.js';
-import { type ClientVersion, isLedByKcl } from './lease-mode.js';
+import { type ClientVersion, isLedByKcl, type LeaseMode } from './lease-mode.js';
 import type { LeaseView } from './lease-view.js';
 import type { MemberOptions } from './native-member.js';
 import { planTakes } from './taking.js';
 
 /** How often the state of a KCL 3.x is looked at, and told that we live: as often as its own workers tell it. */
 const REPORT_MS = 30_000;
+/**
+ * A lease that stands still for longer is given by no leader of the KCL any more: one that died is followed
+ * within three minutes.
+ */
+const LEADERLESS_MS = 200_000;
 const CONCURRENT_TAKES = 16;
+
+export interface KclMemberOptions extends MemberOptions {
+  readonly leaseMode: LeaseMode | 'auto';
+  readonly random: Random;
+}
 
 /**
  * A worker beside those of a KCL: takes and steals like those of a 2.x, or lives by what the leader of a 3.x
  * gives it, whichever the fleet of the KCL does at the time.
  */
 export class KclMember {
-  readonly #options: MemberOptions & { readonly random: Random };
+  readonly #options: KclMemberOptions;
   readonly #holdings: Holdings;
   readonly #view: LeaseView;
   readonly #table: LeaseTable;
@@ -28,12 +38,7 @@ export class KclMember {
   #lookedMs = -Infinity;
   #hasReported = false;
 
-  constructor(
-    options: MemberOptions & { readonly random: Random },
-    holdings: Holdings,
-    view: LeaseView,
-    table: LeaseTable,
-  ) {
+  constructor(options: KclMemberOptions, holdings: Holdings, view: LeaseView, table: LeaseTable) {
     this.#options = options;
     this.#holdings = holdings;
     this.#view = view;
@@ -48,7 +53,7 @@ export class KclMember {
 
   /** Finds out which KCL there is, if any. */
   async open(): Promise<void> {
-    await this.#rows.open();
+    await this.#rows.open(this.#options.leaseMode === 'kcl2');
     this.#version = await this.#rows.clientVersion();
   }
 
@@ -60,12 +65,17 @@ export class KclMember {
     for (const key of keys ?? []) if (!this.#holdings.holds(key)) this.#holdings.expect(key);
     if (!keys || this.#view.ageMs >= relistMs) {
       await this.#view.list(false);
-      await this.#view.notice(workerId, this.#holdings);
+      await this.#view.notice(this.#holdings);
       await this.#convertStrays();
     }
-    if (isLed) return;
     const nowMs = clock.monotonicMs();
     const { observer, leases } = this.#view;
+    if (isLed) {
+      const isLeft = (lease: Lease): boolean => observer.isOrphaned(lease, nowMs, LEADERLESS_MS);
+      const left = leases.filter((lease) => this.#isOurs(lease) && isLeft(lease));
+      await inBatches(left, CONCURRENT_TAKES, (lease) => this.#holdings.take(lease));
+      return;
+    }
     const { free, stolen } = planTakes({
       ...this.#options,
       leases: leases.filter((lease) => this.#holdings.reads(lease)),
@@ -79,6 +89,12 @@ export class KclMember {
     await inBatches(stolen, CONCURRENT_TAKES, (lease) => this.#holdings.take(lease, noticeMs));
   }
 
+  /** True for leases that are ours to take, if they are anybody's. */
+  #isOurs(lease: Lease): boolean {
+    const isHeld = this.#holdings.holds(lease.leaseKey);
+    return lease.layout === 'kcl' && !isFinished(lease) && !isHeld && this.#holdings.reads(lease);
+  }
+
   /** Removes our traces. */
   async leave(): Promise<void> {
     if (this.#hasReported) await this.#rows.withdraw(this.#options.workerId);
@@ -86,7 +102,7 @@ export class KclMember {
   }
 
   async #report(): Promise<void> {
-    this.#version = await this.#rows.clientVersion();
+    await this.open();
     if (this.#version !== undefined && this.#version !== 'CLIENT_VERSION_2X') {
       await this.#rows.report(this.#options.workerId);
       this.#hasReported = true;
@@ -96,7 +112,8 @@ export class KclMember {
 
   /** A fleet that was native until a moment ago may have left a row behind. */
   async #convertStrays(): Promise<void> {
-    const { store, workerId } = this.#options;
+    const { store, fleet, workerId } = this.#options;
+    if (this.#view.hasWorkers) await fleet.clear();
     const strays = this.#view.leases.filter(({ layout }) => layout === 'native');
     if (strays.length === 0) return;
     await this.#holdings.convert('kcl', this.#options.clock.monotonicMs());

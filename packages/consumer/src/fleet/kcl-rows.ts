@@ -1,4 +1,4 @@
-import type { Clock } from '@shardline/shared';
+import { type Clock, isShardlineError } from '@shardline/shared';
 
 import type { LeaseTable, Row } from '../lease/lease-table.js';
 import { type ClientVersion, clientVersionOf, MIGRATION_KEY } from './lease-mode.js';
@@ -37,10 +37,22 @@ export class KclRows {
     this.#metrics = table;
   }
 
-  /** Finds out where the rows are. */
-  async open(): Promise<void> {
-    const state = await this.#table.sideTable?.(STATE_TABLE, 'key');
-    const metrics = await this.#table.sideTable?.(METRICS_TABLE, 'wid');
+  /**
+   * Finds out where the rows are.
+   *
+   * @param isOptional - Without the right to look for tables beside the lease table there are none.
+   */
+  async open(isOptional = false): Promise<void> {
+    const sideTable = async (suffix: string, keyName: string): Promise<LeaseTable | undefined> => {
+      try {
+        return await this.#table.sideTable?.(suffix, keyName);
+      } catch (error) {
+        if (isOptional && isShardlineError(error, 'ACCESS_DENIED')) return undefined;
+        throw error;
+      }
+    };
+    const state = await sideTable(STATE_TABLE, 'key');
+    const metrics = await sideTable(METRICS_TABLE, 'wid');
     const migration = await state?.get(TABLE_MIGRATION_KEY);
     const isMoved = IN_LEASE_TABLE.has(migration?.['tm']?.S ?? '');
     this.#state = state ?? this.#table;

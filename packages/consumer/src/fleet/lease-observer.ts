@@ -45,9 +45,13 @@ export class LeaseObserver {
     return age(this.#leases.get(leaseKey), nowMs) > this.#failoverMs;
   }
 
-  /** True if a lease has stood still for so long that others had time enough to take it. */
-  isOrphaned({ leaseKey }: Lease, nowMs: number): boolean {
-    return age(this.#leases.get(leaseKey), nowMs) > 3 * this.#failoverMs;
+  /**
+   * True if a lease has stood still for so long that others had time enough to take it.
+   *
+   * @param enoughMs - How long that is.
+   */
+  isOrphaned({ leaseKey }: Lease, nowMs: number, enoughMs = 3 * this.#failoverMs): boolean {
+    return age(this.#leases.get(leaseKey), nowMs) > enoughMs;
   }
 
   /** True if a worker's heartbeat is still what it was longer ago than the failover time. */

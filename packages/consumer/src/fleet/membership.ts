@@ -26,7 +26,7 @@ export class Membership {
 
   constructor(options: MembershipOptions, holdings: Holdings) {
     this.#options = options;
-    this.#view = new LeaseView(options.fleet, options.failoverMs, options.clock);
+    this.#view = new LeaseView(options.fleet, options.workerId, options.failoverMs, options.clock);
     this.#native = new NativeMember(options, holdings, this.#view);
     this.#kcl = new KclMember(options, holdings, this.#view, options.table);
   }
@@ -78,10 +78,12 @@ export class Membership {
    */
   async start(signal: AbortSignal): Promise<void> {
     const { fleet, leaseMode, keyPrefix } = this.#options;
+    const listing = await fleet.list(true);
+    const isEmpty = listing.leases.length + listing.others.length === 0;
     // Where keys have a prefix no KCL can be.
-    if (keyPrefix === '') await this.#kcl.open();
+    if (keyPrefix === '' && !listing.fleet && !isEmpty) await this.#kcl.open();
     const { version } = this.#kcl;
-    const found = modeOf(await fleet.list(true), version);
+    const found = modeOf(listing, version);
     if (startingMode(found, leaseMode, version) === 'native' && found === undefined) {
       await fleet.found('native');
     }
@@ -92,7 +94,7 @@ export class Membership {
 
   /** One round: looks at what has changed and does our part about it. */
   async round(signal: AbortSignal): Promise<void> {
-    this.#fleet = await this.#options.fleet.fleet();
+    this.#fleet = await this.#options.fleet.glance();
     if (this.#fleet) await this.#native.round(this.#fleet, signal);
     else await this.#kcl.round();
   }

@@ -52,6 +52,8 @@ export class NativeMember {
   #toldMs = -Infinity;
   #failedRounds = 0;
   #isLeader = false;
+  /** What the fleet looked like when there was nothing to do. */
+  #restingOutlook: string | undefined;
   /** Streams we read, if the application reads several. */
   streams: readonly string[] | undefined;
 
@@ -170,7 +172,7 @@ export class NativeMember {
     if (fleet.changes !== this.#seenChanges || isChangingOver || this.#view.ageMs >= relistMs) {
       await this.#list(fleet);
     }
-    await this.#view.notice(workerId, this.#holdings);
+    await this.#view.notice(this.#holdings);
     if (this.#aliveMs !== undefined) await this.#holdings.convert(fleet.layout, this.#aliveMs);
     if (workers) await this.#lead(fleet, workers);
     else await this.#takeOrphans();
@@ -201,7 +203,7 @@ export class NativeMember {
       this.#isLeader = await this.#options.fleet.lead(workerId, leader);
       if (!this.#isLeader) return undefined;
     }
-    return this.#look(fleet.workerIds);
+    return this.#look([...new Set([...fleet.workerIds, ...this.#view.owners])]);
   }
 
   async #look(workerIds: readonly string[]): Promise<readonly WorkerRow[]> {
@@ -224,24 +226,44 @@ export class NativeMember {
 
   /** The leader's work: gives away what is free, and balances the rest. */
   async #lead(fleet: Fleet, rows: readonly WorkerRow[]): Promise<void> {
-    const { workerId, clock, drainTimeoutMs } = this.#options;
+    const { workerId } = this.#options;
     const living = new Map<string, WorkerRow>();
-    const owners = this.#view.leases.flatMap((lease) => ownerOf(lease) ?? []);
-    for (const id of new Set([...fleet.workerIds, ...owners])) {
+    for (const id of new Set([...fleet.workerIds, ...this.#view.owners])) {
       const row = await this.#living(id, rows);
       if (row) living.set(id, id === workerId ? { ...row, isLeaving: this.#isLeaving } : row);
     }
     const dead = rows.filter((row) => !living.has(row.workerId));
-    const isOwner = ({ workerId: id }: WorkerRow): boolean =>
-      this.#view.leases.some((lease) => ownerOf(lease) === id && !isFinished(lease));
+    const isOwner = (row: WorkerRow): boolean => this.#view.owners.has(row.workerId);
     // What the dead have written last must be known before their leases are taken.
     if (dead.some(isOwner)) await this.#list(fleet);
-    const deadIds = new Set(dead.map((row) => row.workerId));
+    await this.#balance(living, new Set(dead.map((row) => row.workerId)));
+    for (const row of dead) if (!isOwner(row)) await this.#options.fleet.remove(row);
+    const known = new Set(rows.map((row) => row.workerId));
+    for (const id of fleet.workerIds) {
+      if (!living.has(id) && !known.has(id)) await this.#options.fleet.forget(id);
+    }
+    await this.#finishChangeOver(fleet);
+    await this.#tellLag([...living.values()]);
+  }
+
+  /** Plans and carries out, unless the last plan for the same was to leave all as it is. */
+  async #balance(living: ReadonlyMap<string, WorkerRow>, dead: ReadonlySet<string>): Promise<void> {
+    const { clock, drainTimeoutMs } = this.#options;
+    const view = this.#view;
+    const isSettled = clock.monotonicMs() - this.#movedMs > SETTLE_MS;
+    const facts = [...living.values()].map(({ workerId, isLeaving, maxLeases, streams }) => [
+      workerId,
+      isLeaving,
+      maxLeases,
+      streams,
+    ]);
+    const outlook = JSON.stringify([view.listedMs, isSettled, facts]);
+    if (outlook === this.#restingOutlook) return;
     const { assign, moves } = planFleet({
-      leases: this.#view.leases,
+      leases: view.leases,
       workers: [...living.values()],
-      isExpired: (lease) => this.#isFree(lease, living, deadIds),
-      isSettled: clock.monotonicMs() - this.#movedMs > SETTLE_MS,
+      isExpired: (lease) => this.#isFree(lease, living, dead),
+      isSettled,
       rank: (text) => murmurhash.x86.hash32(Buffer.from(text)),
     });
     await inBatches(assign, CONCURRENT_WRITES, (move) => this.#assign(move));
@@ -251,10 +273,10 @@ export class NativeMember {
     if (assign.length + moves.length > 0) {
       this.#movedMs = clock.monotonicMs();
       await this.#options.fleet.announce();
+    } else if ([...view.owners].every((owner) => living.has(owner))) {
+      // Time alone changes nothing about leases whose owners live.
+      this.#restingOutlook = outlook;
     }
-    for (const row of dead) if (!isOwner(row)) await this.#options.fleet.remove(row);
-    await this.#finishChangeOver(fleet);
-    await this.#tellLag([...living.values()]);
   }
 
   /** True if nobody who lives has a lease. */
@@ -302,11 +324,9 @@ export class NativeMember {
       await store.convert(lease, undefined, fleet.layout);
     });
     if (fleet.layout === 'native' || open.length > 0) return;
-    const { workers } = await this.#options.fleet.list(true);
-    for (const { workerId, incarnation } of workers) {
-      await this.#options.fleet.leave(workerId, incarnation);
-    }
+    // First: whoever sees no fleet joins none.
     await this.#options.fleet.dissolve();
+    await this.#options.fleet.clear();
   }
 
   /** Tells all how far the application is behind, when that has changed. */

@@ -37,7 +37,7 @@ export function newRow(lease: Lease): Row {
   const { counter, entityType } = LAYOUTS[lease.layout];
   return {
     leaseKey: { S: lease.leaseKey },
-    [counter]: { N: '0' },
+    [counter]: { N: String(lease.leaseCounter) },
     ownerSwitchesSinceCheckpoint: { N: '0' },
     checkpoint: { S: checkpoint.sequenceNumber },
     checkpointSubSequenceNumber: { N: String(checkpoint.subSequenceNumber) },

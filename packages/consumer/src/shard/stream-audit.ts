@@ -23,6 +23,8 @@ export interface StreamAuditOptions {
 }
 
 const CONCURRENT_WRITES = 64;
+/** More than a lease is written between a listing and what follows from it. */
+const COUNTER_STEP = 1_000;
 
 /** Compares the leases of one stream with its shards: makes those that lack, removes those nobody needs. */
 export class StreamAudit {
@@ -83,7 +85,10 @@ export class StreamAudit {
     const initialPosition = former.length > 0 ? 'TRIM_HORIZON' : this.#options.initialPosition;
     const origin = { streamId: this.#streamId, streamEpochSeconds: this.#epochSeconds, layout };
     const create = async (lease: Lease): Promise<void> => {
-      await store.create(lease);
+      const before = former.find(({ leaseKey }) => leaseKey === lease.leaseKey);
+      // Whoever still holds the former one must not find its counter again.
+      const leaseCounter = before ? before.leaseCounter + COUNTER_STEP : 0;
+      await store.create({ ...lease, leaseCounter });
     };
     if (leases.length === 0) {
       const shards = await client.listShards(signal, initialPosition);

@@ -53,7 +53,7 @@ const CONCURRENT_WRITES = 64;
 /** Handlers that do not heed their signal are left behind after this. */
 const ABANDON_GRACE_MS = 1_000;
 /** Rounds in which others may be named to take over from a worker that stops. */
-const SUCCESSION_ROUNDS = 3;
+const SUCCESSION_ROUNDS = 4;
 
 /**
  * Keeps a worker's share of the shards: puts a shard worker to each lease that becomes ours, tells others
@@ -358,9 +358,12 @@ export class Supervisor implements Holdings {
     }));
     const worker = new ShardWorker(held, source.shard);
     if (this.#isPaused) worker.pause();
-    held.onHandOverRequested((nextOwner, handOverMs) =>
-      worker.drain(`handing over to ${nextOwner}`, handOverMs),
-    );
+    held.onHandOverRequested((nextOwner, handOverMs) => {
+      const drain = (): void => worker.drain(`handing over to ${nextOwner}`, handOverMs);
+      // It is read on until the next owner has had time to notice: then it waits for us, not we for it.
+      const timer = clock.schedule(lease.layout === 'native' ? this.#roundMs : 0, drain);
+      held.signal.addEventListener('abort', () => timer.cancel(), { once: true });
+    });
     const isClear =
       noticeMs > 0 ? pause(clock, noticeMs, held.signal).then(() => lingering) : lingering;
     const done = worker.run(isClear).then(() => {
