@@ -18,6 +18,7 @@ export class LeaseView {
   #hasWorkers = false;
   #isFresh = false;
   #listedMs = -Infinity;
+  #listings = 0;
 
   constructor(fleet: FleetStore, workerId: string, failoverMs: number, clock: Clock) {
     this.observer = new LeaseObserver(failoverMs);
@@ -40,9 +41,9 @@ export class LeaseView {
     return this.#hasWorkers;
   }
 
-  /** When they were listed, on the monotonic clock. */
-  get listedMs(): number {
-    return this.#listedMs;
+  /** How often they were listed: tells one listing from another. */
+  get listings(): number {
+    return this.#listings;
   }
 
   /** How long ago they were listed, in milliseconds. */
@@ -55,6 +56,7 @@ export class LeaseView {
     const { leases, workers } = await this.#fleet.list(isConsistent);
     this.#hasWorkers = workers.length > 0;
     this.#listedMs = this.#clock.monotonicMs();
+    this.#listings += 1;
     this.#leases = leases;
     this.#named = leases.filter(
       ({ leaseOwner, checkpointOwner }) =>

@@ -257,7 +257,7 @@ export class NativeMember {
       maxLeases,
       streams,
     ]);
-    const outlook = JSON.stringify([view.listedMs, isSettled, facts]);
+    const outlook = JSON.stringify([view.listings, isSettled, facts]);
     if (outlook === this.#restingOutlook) return;
     const { assign, moves } = planFleet({
       leases: view.leases,

@@ -95,7 +95,8 @@ export function parseLease(item: Row, keyPrefix = ''): Lease | undefined {
   const key = item['leaseKey']?.S;
   const sequenceNumber = item['checkpoint']?.S;
   const layout = layoutOf(item);
-  if (!key?.startsWith(keyPrefix) || sequenceNumber === undefined || !layout) return undefined;
+  if (typeof key !== 'string' || !key.startsWith(keyPrefix)) return undefined;
+  if (sequenceNumber === undefined || !layout) return undefined;
   const leaseCounter = numberOf(item, LAYOUTS[layout].counter);
   if (!Number.isSafeInteger(leaseCounter) || !isPosition(sequenceNumber)) return undefined;
   const leaseKey = key.slice(keyPrefix.length);
