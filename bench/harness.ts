@@ -21,6 +21,7 @@ export interface Row {
 }
 
 const RUNS = 7;
+const WARM_UPS = 2;
 const notes: object[] = [];
 const results: { bench: string; unit: string; rows: readonly Row[] }[] = [];
 
@@ -31,16 +32,15 @@ export async function compare(
   contenders: readonly Contender[],
 ): Promise<readonly Row[]> {
   const samples = new Map<string, { cpuNs: number; wallNs: number }[]>();
-  // The first round warms up. In turn, so that a noisy moment hits all.
-  for (let run = 0; run <= RUNS; run += 1) {
+  // The first rounds warm up. In turn, so that a noisy moment hits all.
+  for (let run = 1 - WARM_UPS; run <= RUNS; run += 1) {
     for (const { name, run: work } of contenders) {
-      globalThis.gc?.();
       const cpu = process.cpuUsage();
       const started = process.hrtime.bigint();
       const done = await work();
       const wallNs = Number(process.hrtime.bigint() - started) / done;
       const { user, system } = process.cpuUsage(cpu);
-      if (run === 0) continue;
+      if (run <= 0) continue;
       const list = samples.get(name) ?? [];
       list.push({ cpuNs: ((user + system) * 1000) / done, wallNs });
       samples.set(name, list);

@@ -1,3 +1,6 @@
+import { existsSync } from 'node:fs';
+
+import { costBench } from './cost.js';
 import { decoderBench } from './decoder.js';
 import { dynamodbBench } from './dynamodb.js';
 import { fanOutBench } from './fan-out.js';
@@ -6,6 +9,10 @@ import { idleShardsBench } from './idle-shards.js';
 import { localBench } from './local.js';
 import { producerBench } from './producer.js';
 import { putPathBench } from './put-path.js';
+import { wireBench } from './wire.js';
+
+/** Arguments that are files are log lines for the benches that want some. */
+const files = process.argv.slice(2).filter((argument) => existsSync(argument));
 
 const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   'put-path': putPathBench,
@@ -14,10 +21,12 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   'fan-out': fanOutBench,
   'idle-shards': idleShardsBench,
   dynamodb: dynamodbBench,
+  cost: () => costBench(files),
+  wire: wireBench,
   local: localBench,
 };
 
-const named = process.argv.slice(2);
+const named = process.argv.slice(2).filter((argument) => !files.includes(argument));
 const unknown = named.filter((name) => !Object.hasOwn(BENCHES, name));
 if (unknown.length > 0) {
   console.error(`no bench ${unknown.join(', ')}; there are ${Object.keys(BENCHES).join(', ')}`);

@@ -5,9 +5,9 @@ import { RecordAggregator } from 'aws-kinesis-agg';
 
 import { compare } from './harness.js';
 import { offerAll } from './offer-all.js';
-import { fastClock, ShardsInMemory } from './shards-in-memory.js';
+import { fastClock, ShardsInMemory, SPEED } from './shards-in-memory.js';
 
-const RECORDS = 100_000;
+const RECORDS = 300_000;
 const AGGREGATE_BYTES = 51_200;
 
 /** Hash, route, aggregate and hand over to a stream that takes everything at once. */
@@ -64,7 +64,14 @@ async function putAll(keys: readonly string[], data: Buffer, shards: number): Pr
 /** One that knows its shards: that is no part of the path. */
 async function makeProducer(shards: number): Promise<Producer> {
   const producer = new Producer(
-    { streamName: 'bench', onOutcome: () => {}, recordTtlMs: 86_400_000, clock: fastClock },
+    {
+      streamName: 'bench',
+      onOutcome: () => {},
+      recordTtlMs: 86_400_000,
+      // 100 ms of real time.
+      lingerMs: 100 * SPEED,
+      clock: fastClock,
+    },
     new ShardsInMemory(shards),
   );
   await producer.put({ partitionKey: 'first', data: 'x' });

@@ -9,6 +9,7 @@ import {
 interface Entry {
   readonly partitionKey: string;
   readonly explicitHashKey: string | undefined;
+  readonly payload: Uint8Array;
 }
 
 const LATENCY_MS = 1;
@@ -61,7 +62,7 @@ export class ShardsInMemory {
   close(): void {}
 }
 
-const SPEED = 50;
+export const SPEED = 50;
 
 /** Time that runs fifty times as fast, so that the pace of a shard does not hold up the bench. */
 export const fastClock: Clock = {

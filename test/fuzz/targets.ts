@@ -233,6 +233,7 @@ async function checkEvents(input: Buffer): Promise<void> {
   });
   const port = new KinesisReadClient({
     stream: { name: 'orders', arn: undefined },
+    wire: 'lean',
     client,
     clock: systemClock,
     random: systemRandom,

@@ -117,7 +117,15 @@ export class Consumer<Item = UserRecord> {
     this.#fleet = new FleetStore(this.#table, leaseKeyPrefix);
     const { client, clientConfig } = options;
     this.#portOf = ({ ref }) =>
-      port ?? new KinesisReadClient({ stream: ref, client, clientConfig, clock, random });
+      port ??
+      new KinesisReadClient({
+        stream: ref,
+        client,
+        clientConfig,
+        wire: this.#options.wire,
+        clock,
+        random,
+      });
     this.#budget = options.budget ?? new ByteBudget(maxBufferBytes);
     this.#handlerLimit = options.handlerLimit ?? new HandlerLimit(maxConcurrentHandlers);
   }

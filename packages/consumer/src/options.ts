@@ -218,6 +218,13 @@ export interface ConsumerOptions<Item = UserRecord> {
   readonly onDamage?: DamagePolicy | 'deadLetter';
   /** What to do with user records the shard does not own. @defaultValue `'userRecord'` */
   readonly rangeCheck?: RangeCheck;
+  /**
+   * Who takes answers of GetRecords apart: `lean` at a fraction of the CPU time, all but the answer going
+   * through the client; to middleware of yours around the answer it is empty. With `sdk` the SDK does it all.
+   *
+   * @defaultValue `'lean'`
+   */
+  readonly wire?: 'lean' | 'sdk';
   /** A Kinesis client to share; it stays yours to destroy, and should be made with `maxAttempts: 1`. */
   readonly client?: KinesisClient;
   /** Region, credentials, endpoint and so on for Kinesis clients of the consumer's own. */
@@ -281,6 +288,7 @@ const OTHER_NAMES = [
   'fanOutConsumerName',
   'fanOutConsumerArn',
   'deadLetter',
+  'wire',
   'onDamage',
   'rangeCheck',
   'client',
@@ -320,6 +328,7 @@ export type ResolvedConsumerOptions = Readonly<ReturnType<typeof integerOptions<
   readonly retrieval: 'polling' | 'fanOut' | 'auto';
   readonly fanOutConsumerName: string;
   readonly deadLetter: DeadLetter | undefined;
+  readonly wire: 'lean' | 'sdk';
   readonly onDamage: DamagePolicy | 'deadLetter';
   readonly rangeCheck: RangeCheck;
   readonly clock: Clock;
@@ -389,6 +398,7 @@ export function resolveConsumerOptions<Item>(
       NAME_LIMIT,
     ),
     deadLetter: options.deadLetter,
+    wire: choiceOption('wire', options.wire, ['lean', 'sdk'], 'lean'),
     onDamage: choiceOption(
       'onDamage',
       options.onDamage,

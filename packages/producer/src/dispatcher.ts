@@ -11,7 +11,7 @@ import {
   type Timer,
 } from '@shardline/shared';
 
-import type { Entry } from './entry.js';
+import { Entry } from './entry.js';
 import { InFlightLimit } from './in-flight-limit.js';
 import { type Attempt, PutError, type PendingRecord } from './pending-record.js';
 import type { KinesisWritePort } from './put-records-client.js';
@@ -244,10 +244,9 @@ export class Dispatcher {
     let outcomes: readonly EntryOutcome[] | undefined;
     let failure: unknown;
     try {
-      outcomes = await this.#port.putRecords(
-        batch.map(({ entry }) => entry),
-        request.signal,
-      );
+      const entries = batch.map(({ entry }) => entry);
+      Entry.sum(entries);
+      outcomes = await this.#port.putRecords(entries, request.signal);
     } catch (error) {
       // An abort surfaces under the SDK's own name; what ended the request says more.
       failure = request.signal.aborted ? request.signal.reason : error;

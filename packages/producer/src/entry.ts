@@ -1,4 +1,4 @@
-import { decodeRecords } from '@shardline/shared';
+import { decodeRecords, sumAggregates } from '@shardline/shared';
 
 import type { Attempt, PendingRecord } from './pending-record.js';
 
@@ -19,18 +19,30 @@ export class Entry {
   /** Its records went to other entries; whoever still holds it lets it go. */
   isAbandoned = false;
   payload: Buffer;
+  #isSummed: boolean;
 
+  /** Fills in the checksums that aggregates lack, of all at once. */
+  static sum(entries: readonly Entry[]): void {
+    const open = entries.filter((entry) => !entry.#isSummed);
+    sumAggregates(open.map(({ payload }) => payload));
+    for (const entry of open) entry.#isSummed = true;
+  }
+
+  /** @param raw - Of an aggregate, without its checksum: see {@link sum}. */
   constructor(records: readonly PendingRecord[], isAggregate: boolean, raw: Buffer, dueMs: number) {
     const first = records[0] as PendingRecord;
     this.records = records;
     this.isAggregate = isAggregate;
+    this.#isSummed = !isAggregate;
     this.payload = raw;
     this.partitionKey = first.partitionKey;
     this.partitionKeyBytes = first.partitionKeyBytes;
     // Without one the service hashes the key, which is the first record's: the predicted shard.
     this.explicitHashKey = first.explicitHashKey;
     this.dueMs = dueMs;
-    this.expiresMs = records.reduce((min, { expiresMs }) => Math.min(min, expiresMs), Infinity);
+    let expiresMs = Infinity;
+    for (const record of records) if (record.expiresMs < expiresMs) expiresMs = record.expiresMs;
+    this.expiresMs = expiresMs;
   }
 
   /** What the service counts. */
@@ -48,6 +60,7 @@ export class Entry {
 
   /** The data of each user record, out of the payload. */
   userData(): readonly Buffer[] {
+    Entry.sum([this]);
     return decodeRecords([{ Data: this.payload }], { onDamage: 'error' }).map(({ data }) => data);
   }
 }

@@ -49,17 +49,9 @@ export class OpenAggregate {
       // What cannot be in company is not encoded.
       if (this.#alone.length + data.length + first.partitionKeyBytes > limits.maxBytes)
         return false;
-      this.#encode(first, this.#alone);
+      this.#encode(first, this.#alone, Infinity);
     }
-    const size = this.encoder.sizeBytesWith(
-      record.partitionKey,
-      record.partitionKeyBytes,
-      record.explicitHashKey,
-      data.length,
-      record.origin,
-    );
-    if (size + first.partitionKeyBytes > limits.maxBytes) return false;
-    this.#encode(record, data);
+    if (!this.#encode(record, data, limits.maxBytes - first.partitionKeyBytes)) return false;
     this.#alone = undefined;
     this.#records.push(record);
     return true;
@@ -73,16 +65,20 @@ export class OpenAggregate {
       this.encoder.reset();
       return new Entry(this.#records, false, alone, dueMs);
     }
-    if (alone && this.encoder.count === 0) this.#encode(this.#records[0] as PendingRecord, alone);
-    const raw = this.encoder.finish();
+    if (alone && this.encoder.count === 0) {
+      this.#encode(this.#records[0] as PendingRecord, alone, Infinity);
+    }
+    const raw = this.encoder.finishUnsummed();
     this.encoder.reset();
     return new Entry(this.#records, true, raw, dueMs);
   }
 
-  #encode(record: PendingRecord, data: Uint8Array): void {
-    this.encoder.add(
+  #encode(record: PendingRecord, data: Uint8Array, maxBytes: number): boolean {
+    return this.encoder.addWithin(
+      maxBytes,
       record.partitionKey,
       record.partitionKeyBytes,
+      record.partitionKeyHash,
       record.explicitHashKey,
       data,
       record.origin,

@@ -58,17 +58,19 @@ export interface FlushGroup {
 export interface PendingRecord {
   readonly partitionKey: string;
   readonly partitionKeyBytes: number;
+  /** Always the same for the same partition key, for look-ups. */
+  readonly partitionKeyHash: number;
   readonly explicitHashKey: string | undefined;
   /** Data and partition key, as counted by the buffer. */
   readonly bytes: number;
-  /** When it is given up, on the monotonic clock. */
-  readonly expiresMs: number;
-  readonly group: FlushGroup;
+  /** When it is given up, on the monotonic clock; counted from when there was room for it. */
+  expiresMs: number;
+  group: FlushGroup;
   /** Marks it so that readers know a copy; undefined unless the producer is idempotent. */
-  readonly origin: string | undefined;
+  origin: string | undefined;
   /** Whoever put it has been told; what still comes of it is of no consequence. */
   isSettled: boolean;
   /** Undefined for records that were offered. */
-  readonly resolve: ((receipt: PutReceipt) => void) | undefined;
-  readonly reject: ((error: Error) => void) | undefined;
+  resolve: ((receipt: PutReceipt) => void) | undefined;
+  reject: ((error: Error) => void) | undefined;
 }

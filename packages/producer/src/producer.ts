@@ -142,7 +142,13 @@ export class Producer<Data = string | Uint8Array> {
     const { clock, random, stream, isStrict, requestTimeoutMs, maxRequestsInFlight } = resolved;
     const { waitsWhenRefused } = resolved;
     this.#port =
-      port ?? new SdkKinesisWritePort(stream, options, { clock, random, requestTimeoutMs });
+      port ??
+      new SdkKinesisWritePort(stream, options, {
+        clock,
+        random,
+        requestTimeoutMs,
+        wire: resolved.wire,
+      });
     this.#admission = new Admission(
       resolved.maxBufferRecords,
       options.budget ?? new ByteBudget(resolved.maxBufferBytes),
@@ -182,25 +188,22 @@ export class Producer<Data = string | Uint8Array> {
    * `CLOSED`, with its attempts; ShardlineError `INVALID_RECORD`, `RECORD_TOO_LARGE` before any.
    * `signal.reason` if the signal aborts while the record waits for room; later it changes nothing.
    */
-  async put(
+  put(
     record: PutRecord<Data>,
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<PutReceipt> {
-    const { signal } = options;
-    signal?.throwIfAborted();
-    const prepared = this.#prepare(record);
-    // No await where there is room: a put before close() is part of its flush.
-    if (this.#admission.tryEnter(prepared.bytes)) {
-      return new Promise((resolve, reject) => this.#add(prepared, resolve, reject, this.#hashKey));
-    }
-    return new Promise((resolve, reject) =>
-      this.#admission.enter(
-        prepared.bytes,
-        () => this.#add(prepared, resolve, reject),
-        reject,
-        signal,
-      ),
-    );
+    return new Promise((resolve, reject) => {
+      // What is thrown in here rejects the promise.
+      const { signal } = options;
+      signal?.throwIfAborted();
+      const data = this.#dataOf(record);
+      const pending = this.#prepare(record, data);
+      pending.resolve = resolve;
+      pending.reject = reject;
+      // No await where there is room: a put before close() is part of its flush.
+      if (this.#admission.tryEnter(pending.bytes)) this.#add(pending, data, this.#hashKey);
+      else this.#admission.enter(pending.bytes, () => this.#add(pending, data), reject, signal);
+    });
   }
 
   /**
@@ -218,12 +221,13 @@ export class Producer<Data = string | Uint8Array> {
         { value: 'onOutcome' },
       );
     }
-    const prepared = this.#prepare(record);
-    if (!this.#admission.tryEnter(prepared.bytes)) {
-      this.#refusedBytes = prepared.bytes;
+    const data = this.#dataOf(record);
+    const pending = this.#prepare(record, data);
+    if (!this.#admission.tryEnter(pending.bytes)) {
+      this.#refusedBytes = pending.bytes;
       return false;
     }
-    this.#add(prepared, undefined, undefined, this.#hashKey);
+    this.#add(pending, data, this.#hashKey);
     return true;
   }
 
@@ -335,79 +339,81 @@ export class Producer<Data = string | Uint8Array> {
 
   /** Resolves once the record is admitted, not once it is stored. */
   async #writeOne(record: PutRecord<Data>, onFailure: (error: Error) => void): Promise<void> {
-    const prepared = this.#prepare(record);
+    const data = this.#dataOf(record);
+    const pending = this.#prepare(record, data);
+    pending.resolve = () => {};
+    pending.reject = onFailure;
     await new Promise<void>((resolve, reject) => {
       const add = (): void => {
-        this.#add(prepared, () => {}, onFailure);
+        this.#add(pending, data);
         resolve();
       };
-      this.#admission.enter(prepared.bytes, add, reject);
+      this.#admission.enter(pending.bytes, add, reject);
     });
   }
 
-  #prepare(record: PutRecord<Data>): PreparedRecord {
+  #dataOf(record: PutRecord<Data>): Uint8Array {
     if (this.#closed) throw new ShardlineError('CLOSED', 'the producer is closed');
-    const { partitionKey: keyOf, serialize } = this.#options;
-    const partitionKey = record.partitionKey ?? keyOf?.(record.data) ?? randomUUID();
-    checkPartitionKey(partitionKey);
-    const serialized = serialize(record.data);
+    const serialized = this.#options.serialize(record.data);
     const data = typeof serialized === 'string' ? Buffer.from(serialized) : serialized;
-    if (!(data instanceof Uint8Array)) {
-      throw new ShardlineError(
-        'INVALID_RECORD',
-        `data must be a string or bytes, got ${typeof data}`,
-        {
-          value: typeof data,
-        },
-      );
-    }
+    if (data instanceof Uint8Array) return data;
+    throw new ShardlineError(
+      'INVALID_RECORD',
+      `data must be a string or bytes, got ${typeof data}`,
+      { value: typeof data },
+    );
+  }
+
+  /** Checks a record, and leaves its hash key behind. */
+  #prepare(record: PutRecord<Data>, data: Uint8Array): PendingRecord {
+    const partitionKey =
+      record.partitionKey ?? this.#options.partitionKey?.(record.data) ?? randomUUID();
+    checkPartitionKey(partitionKey);
     // Hashed here for its length too; a record that is added at once is not hashed again.
-    const partitionKeyBytes = hashPartitionKey(partitionKey, this.#hashKey);
+    const hashKey = this.#hashKey;
+    const partitionKeyBytes = hashPartitionKey(partitionKey, hashKey);
+    const partitionKeyHash = (hashKey[0] ?? 0) >>> 2;
     let explicitHashKey: string | undefined;
     if (record.explicitHashKey !== undefined) {
       explicitHashKey = canonicalHashKey(record.explicitHashKey);
-      parseHashKey(explicitHashKey, this.#hashKey);
+      parseHashKey(explicitHashKey, hashKey);
     }
     const bytes = data.length + partitionKeyBytes;
     const largestBytes = this.#router.map ? this.#router.maxRecordBytes : LARGEST_RECORD_BYTES;
     checkSize(bytes, Math.min(largestBytes, this.#admission.capacityBytes));
-    return { partitionKey, partitionKeyBytes, explicitHashKey, data, bytes };
+    return {
+      partitionKey,
+      partitionKeyBytes,
+      partitionKeyHash,
+      explicitHashKey,
+      bytes,
+      expiresMs: 0,
+      group: this.#group,
+      origin: undefined,
+      isSettled: false,
+      resolve: undefined,
+      reject: undefined,
+    };
   }
 
   // The way in
 
-  #add(
-    prepared: PreparedRecord,
-    resolve: PendingRecord['resolve'],
-    reject: PendingRecord['reject'],
-    hashKey?: HashKeyWords,
-  ): void {
+  /** Takes a record there is room for. @param hashKey - The record's, if it is known. */
+  #add(record: PendingRecord, data: Uint8Array, hashKey?: HashKeyWords): void {
     const nowMs = this.#options.clock.monotonicMs();
-    const record: PendingRecord = {
-      partitionKey: prepared.partitionKey,
-      partitionKeyBytes: prepared.partitionKeyBytes,
-      explicitHashKey: prepared.explicitHashKey,
-      bytes: prepared.bytes,
-      expiresMs: nowMs + this.#options.recordTtlMs,
-      group: this.#group,
-      origin: this.#origin(),
-      isSettled: false,
-      resolve,
-      reject,
-    };
+    record.expiresMs = nowMs + this.#options.recordTtlMs;
+    record.group = this.#group;
+    record.origin = this.#origin();
     if (hashKey) this.#hotKeys?.add(hashKey);
     this.#group.outstanding += 1;
     this.#received += 1;
     const { map } = this.#router;
     if (!map) {
-      this.#arrivals.push({ record, data: Buffer.from(prepared.data) });
+      this.#arrivals.push({ record, data: Buffer.from(data) });
       void this.#refresh('start');
       return;
     }
-    this.#dispatcher.onAdded(
-      prepared.bytes,
-      this.#router.add(record, prepared.data, nowMs, hashKey),
-    );
+    this.#dispatcher.onAdded(record.bytes, this.#router.add(record, data, nowMs, hashKey));
     if (nowMs - map.loadedMs > this.#options.shardMapMaxAgeMs) void this.#refresh('periodic');
   }
 
@@ -596,14 +602,6 @@ function undeliverable(
   error: PutError,
 ): UndeliverableRecord {
   return { partitionKey, explicitHashKey, data, error };
-}
-
-interface PreparedRecord {
-  readonly partitionKey: string;
-  readonly partitionKeyBytes: number;
-  readonly explicitHashKey: string | undefined;
-  readonly data: Uint8Array;
-  readonly bytes: number;
 }
 
 function checkPartitionKey(partitionKey: unknown): asserts partitionKey is string {

@@ -5,6 +5,7 @@ import {
   ListShardsCommand,
   type ListShardsCommandInput,
   PutRecordsCommand,
+  type PutRecordsCommandOutput,
 } from '@aws-sdk/client-kinesis';
 import {
   classifyAwsError,
@@ -20,6 +21,7 @@ import {
 } from '@shardline/shared';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
+import { PutRecordsBodies } from './put-records-body.js';
 import type { StreamTraits } from './router.js';
 import type { OpenShard } from './shard-map.js';
 import type { EntryOutcome } from './verdict.js';
@@ -52,6 +54,8 @@ interface CallRules {
   readonly clock: Clock;
   readonly random: Random;
   readonly requestTimeoutMs: number;
+  /** Who writes the bodies of PutRecords: we, or the SDK. */
+  readonly wire: 'lean' | 'sdk';
 }
 
 /** A record of a stream that was never told otherwise, its partition key included: 1 MiB. */
@@ -63,6 +67,8 @@ const INCOMPLETE_LISTING_TRIES = 5;
 export class SdkKinesisWritePort implements KinesisWritePort {
   readonly #client: KinesisClient;
   readonly #isOwnClient: boolean;
+  /** Undefined if the SDK writes the bodies. */
+  readonly #bodies: PutRecordsBodies | undefined;
   readonly #stream: StreamRef;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -74,8 +80,9 @@ export class SdkKinesisWritePort implements KinesisWritePort {
       readonly client?: KinesisClient | undefined;
       readonly clientConfig?: KinesisClientConfig | undefined;
     },
-    { clock, random, requestTimeoutMs }: CallRules,
+    { clock, random, requestTimeoutMs, wire }: CallRules,
   ) {
+    this.#bodies = wire === 'lean' ? new PutRecordsBodies(stream) : undefined;
     this.#stream = stream;
     this.#clock = clock;
     this.#random = random;
@@ -92,17 +99,19 @@ export class SdkKinesisWritePort implements KinesisWritePort {
     entries: readonly PutRecordsEntry[],
     signal: AbortSignal,
   ): Promise<readonly EntryOutcome[]> {
-    const answer = await this.#client.send(
-      new PutRecordsCommand({
-        ...streamInput(this.#stream),
-        Records: entries.map(({ partitionKey, explicitHashKey, payload }) => ({
-          PartitionKey: partitionKey,
-          ExplicitHashKey: explicitHashKey,
-          Data: payload,
-        })),
-      }),
-      { abortSignal: signal },
-    );
+    const answer = this.#bodies
+      ? await this.#putLean(this.#bodies, entries, signal)
+      : await this.#client.send(
+          new PutRecordsCommand({
+            ...streamInput(this.#stream),
+            Records: entries.map(({ partitionKey, explicitHashKey, payload }) => ({
+              PartitionKey: partitionKey,
+              ExplicitHashKey: explicitHashKey,
+              Data: payload,
+            })),
+          }),
+          { abortSignal: signal },
+        );
     const results = answer.Records ?? [];
     return entries.map((_, index): EntryOutcome => {
       const result = results[index];
@@ -110,6 +119,30 @@ export class SdkKinesisWritePort implements KinesisWritePort {
         ? { shardId: result.ShardId, sequenceNumber: result.SequenceNumber }
         : { errorCode: result?.ErrorCode ?? 'MissingResult' };
     });
+  }
+
+  /**
+   * Sends a request through all of the client, its credentials, endpoint, signer and middleware, but with
+   * a body of ours in place of the one the SDK would write: as far as the SDK knows it has no records.
+   */
+  async #putLean(
+    bodies: PutRecordsBodies,
+    entries: readonly PutRecordsEntry[],
+    signal: AbortSignal,
+  ): Promise<PutRecordsCommandOutput> {
+    const command = new PutRecordsCommand({ ...streamInput(this.#stream), Records: [] });
+    const body = bodies.write(entries);
+    command.middlewareStack.add(
+      (next) => (args) => {
+        (args.request as { body: unknown }).body = body;
+        return next(args);
+      },
+      { step: 'build', priority: 'high', name: 'shardlinePutRecordsBody' },
+    );
+    const answer = await this.#client.send(command, { abortSignal: signal });
+    // After a failure a socket may still read it.
+    bodies.reuse(body);
+    return answer;
   }
 
   close(): void {

@@ -7,7 +7,7 @@ import {
   sealEnvelope,
 } from '@shardline/shared';
 
-import type { Entry } from './entry.js';
+import { Entry } from './entry.js';
 import { OpenAggregate, unaggregatedEntry } from './open-aggregate.js';
 import type { PendingRecord } from './pending-record.js';
 import { ShardLane } from './shard-lane.js';
@@ -33,8 +33,8 @@ export interface StreamTraits {
 const ANY_SHARD = 'any shard';
 /** Smaller payloads rarely shrink by more than an envelope's header. */
 const SMALLEST_COMPRESSED_BYTES = 256;
-/** Empty encoders kept for the next aggregates; each holds its memory. */
-const MAX_SPARE_ENCODERS = 64;
+/** Empty encoders kept for the next aggregates; each holds the memory its largest took. */
+const MAX_SPARE_ENCODERS = 256;
 /** Weight of the latest ratio in the estimate of what compression gains. */
 const RATIO_WEIGHT = 0.2;
 /** A compressed record should end just below the limit, not just above. */
@@ -267,6 +267,7 @@ export class Router {
     const { codec } = this.#options;
     const raw = entry.payload;
     if (codec === 'stored' || raw.length < SMALLEST_COMPRESSED_BYTES) return;
+    Entry.sum([entry]);
     entry.isSealed = false;
     this.#sealing += 1;
     sealEnvelope(raw, codec, entry.isAggregate ? 'aggregate' : 'data')

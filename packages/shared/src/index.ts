@@ -1,4 +1,4 @@
-export { AggregateEncoder } from './aggregation/encoder.js';
+export { AggregateEncoder, sumAggregates } from './aggregation/encoder.js';
 export {
   type AggregateDamage,
   type AggregateDecoding,

@@ -1,4 +1,10 @@
-import { asBuffer, type DecodedAggregate, decodeAggregate } from './aggregation/decoder.js';
+import {
+  asBuffer,
+  checkAggregates,
+  decodeAggregate,
+  type DecodedAggregate,
+  mayBeAggregate,
+} from './aggregation/decoder.js';
 import { DEFAULT_MAX_RAW_BYTES, openEnvelope, readEnvelopeHeader } from './compression/envelope.js';
 import { isShardlineError, ShardlineError } from './errors.js';
 import {
@@ -96,8 +102,11 @@ export function decodeRecords(
 ): UserRecord[] {
   const decoder = new RecordDecoder(options);
   const result: UserRecord[] = [];
-  for (const record of records)
-    decoder.decodeInto('kinesis' in record ? fromLambdaRecord(record) : record, result);
+  const all = Array.from(records, (record) =>
+    'kinesis' in record ? fromLambdaRecord(record) : record,
+  );
+  decoder.checkAhead(all);
+  for (const record of all) decoder.decodeInto(record, result);
   return result;
 }
 
@@ -110,6 +119,8 @@ export class RecordDecoder {
   readonly #rangeStart = new Uint32Array(4);
   readonly #rangeEnd = new Uint32Array(4);
   readonly #hash: HashKeyWords = new Uint32Array(4);
+  /** What was found of records that were checked ahead. */
+  #checked: ReadonlyMap<Uint8Array, boolean> = new Map();
 
   constructor(options: DecodeOptions = {}) {
     this.#onDamage = options.onDamage ?? 'raw';
@@ -120,6 +131,13 @@ export class RecordDecoder {
       hashKeyFromBigInt(options.hashRange.start, this.#rangeStart);
       hashKeyFromBigInt(options.hashRange.end, this.#rangeEnd);
     }
+  }
+
+  /** Verifies the checksums of records that are decoded next, of all at once. */
+  checkAhead(records: readonly KinesisRecord[]): void {
+    const aggregates = records.flatMap(({ Data }) => (Data && mayBeAggregate(Data) ? Data : []));
+    const areRight = checkAggregates(aggregates);
+    this.#checked = new Map(aggregates.map((bytes, index) => [bytes, areRight[index] === true]));
   }
 
   /** Appends the user records of one Kinesis record to `out`. */
@@ -140,7 +158,7 @@ export class RecordDecoder {
       this.#giveDamaged(record, 'envelope', bytes, out, error);
       return;
     }
-    const decoding = decodeAggregate(content);
+    const decoding = decodeAggregate(content, this.#checked.get(content));
     switch (decoding.kind) {
       case 'plain':
         out.push(plainRecord(record, content));

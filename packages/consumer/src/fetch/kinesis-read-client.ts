@@ -33,6 +33,7 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import type { InitialPosition, Shard } from '../shard/shard-sync.js';
 import type { ChildShard, StartingPoint } from './fetcher.js';
+import { interceptAnswer } from './get-records-answer.js';
 import type {
   KinesisReadPort,
   OpenedIterator,
@@ -43,6 +44,8 @@ import type {
 import { SubscriptionHandler } from './subscription-handler.js';
 
 export interface KinesisReadClientOptions {
+  /** Who takes answers of GetRecords apart: we, or the SDK. */
+  readonly wire: 'lean' | 'sdk';
   readonly stream: StreamRef;
   readonly client?: KinesisClient | undefined;
   readonly clientConfig?: KinesisClientConfig | undefined;
@@ -148,10 +151,13 @@ export class KinesisReadClient implements KinesisReadPort {
 
   async getRecords(iterator: string, signal: AbortSignal): Promise<ReadPage> {
     const { arn } = this.#options.stream;
-    const answer = await this.#calls.send(
-      new GetRecordsCommand({ ShardIterator: iterator, ...(arn && { StreamARN: arn }) }),
-      { abortSignal: signal },
-    );
+    const command = new GetRecordsCommand({
+      ShardIterator: iterator,
+      ...(arn && { StreamARN: arn }),
+    });
+    const leanAnswer = this.#options.wire === 'lean' ? interceptAnswer(command) : undefined;
+    const sdkAnswer = await this.#calls.send(command, { abortSignal: signal });
+    const answer = leanAnswer?.() ?? sdkAnswer;
     return {
       records: answer.Records ?? [],
       millisBehindLatest: answer.MillisBehindLatest ?? 0,

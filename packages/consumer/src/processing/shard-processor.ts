@@ -230,6 +230,7 @@ export class ShardProcessor {
       const source: Source = { bytes, millisBehindLatest: batch.millisBehindLatest, remaining: 1 };
       this.#sources.add(source);
       try {
+        this.#decoder.checkAhead(batch.records);
         for (const record of batch.records) this.#begin(record, doneThrough, source);
       } finally {
         this.#finishOne(source);

@@ -26,7 +26,12 @@ const LATEST: StartingPoint = {
 };
 
 /** What every way to read a shard must do, over real sockets and the real SDK. */
-describe.each(['polling', 'fanOut', 'auto'] as const)('Fetcher by %s', (way) => {
+describe.each([
+  ['polling', 'lean'],
+  ['polling', 'sdk'],
+  ['fanOut', 'lean'],
+  ['auto', 'lean'],
+] as const)('Fetcher by %s, wire %s', (way, wire) => {
   let local: Local;
   let client: KinesisClient;
   let port: KinesisReadClient;
@@ -43,6 +48,7 @@ describe.each(['polling', 'fanOut', 'auto'] as const)('Fetcher by %s', (way) => 
     client = new KinesisClient(local.kinesis);
     port = new KinesisReadClient({
       stream: { name: 'orders', arn: undefined },
+      wire,
       clientConfig: local.kinesis,
       clock: systemClock,
       random: systemRandom,
@@ -258,6 +264,7 @@ describe('subscriptions', () => {
     const local = await startLocal({ streams: [{ name: 'orders', shards: 40 }] });
     const port = new KinesisReadClient({
       stream: { name: 'orders', arn: undefined },
+      wire: 'lean',
       clientConfig: local.kinesis,
       clock: systemClock,
       random: systemRandom,

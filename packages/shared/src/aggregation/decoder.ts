@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-
+import { checkChecksums } from '../md5/checksums.js';
 import {
   AGGREGATE_MAGIC,
   CHECKSUM_BYTES,
@@ -39,16 +38,27 @@ export type AggregateDecoding =
 
 const PLAIN: AggregateDecoding = { kind: 'plain' };
 
+/** True for bytes whose checksum says whether they are an aggregate. */
+export function mayBeAggregate(bytes: Uint8Array): boolean {
+  return bytes.length > ENVELOPE_BYTES && startsLikeAggregate(bytes);
+}
+
+/** Whether the checksums of several aggregates are right: side by side that takes a quarter of the time. */
+export function checkAggregates(aggregates: readonly Uint8Array[]): boolean[] {
+  return checkChecksums(aggregates, AGGREGATE_MAGIC.length);
+}
+
 /**
  * Takes an aggregated record apart, accepting fields in any order, unknown fields and repeated
  * singular fields (the last counts), as protobuf asks of readers. The checksum is always verified.
+ *
+ * @param isRight - What {@link checkAggregates} said of it, if it was asked.
  */
-export function decodeAggregate(bytes: Uint8Array): AggregateDecoding {
-  if (bytes.length <= ENVELOPE_BYTES || !startsLikeAggregate(bytes)) return PLAIN;
+export function decodeAggregate(bytes: Uint8Array, isRight?: boolean): AggregateDecoding {
+  if (!mayBeAggregate(bytes)) return PLAIN;
   const buffer = asBuffer(bytes);
   const end = buffer.length - CHECKSUM_BYTES;
-  const checksum = createHash('md5').update(buffer.subarray(AGGREGATE_MAGIC.length, end)).digest();
-  if (checksum.compare(buffer, end) !== 0) {
+  if (!(isRight ?? checkAggregates([buffer])[0])) {
     return { kind: 'damaged', damage: 'checksum', prefix: new Message(buffer) };
   }
   const message = new Message(buffer);

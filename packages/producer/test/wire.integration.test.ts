@@ -1,0 +1,194 @@
+import { createHash, createHmac } from 'node:crypto';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { KinesisClient } from '@aws-sdk/client-kinesis';
+import { systemClock } from '@shardline/shared';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { type PutRecordsEntry, SdkKinesisWritePort } from '../src/put-records-client.js';
+
+interface Seen {
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Buffer;
+}
+
+let server: Server;
+let seen: Seen[] = [];
+let answer: { status: number; body: unknown };
+let client: KinesisClient;
+
+beforeAll(async () => {
+  server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      seen.push({ headers: request.headers, body: Buffer.concat(chunks) });
+      response.writeHead(answer.status, { 'content-type': 'application/x-amz-json-1.1' });
+      response.end(JSON.stringify(answer.body));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  client = new KinesisClient({
+    endpoint: `http://127.0.0.1:${port}`,
+    region: 'us-east-1',
+    credentials: { accessKeyId: 'a', secretAccessKey: 'b', sessionToken: 'c' },
+    requestHandler: new (await import('@smithy/node-http-handler')).NodeHttpHandler(),
+    maxAttempts: 1,
+  });
+});
+
+afterAll(async () => {
+  client.destroy();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+const signatureIn = (request: Seen | undefined): string | undefined =>
+  /Signature=(\w+)/.exec(String(request?.headers['authorization']))?.[1];
+
+/** The signature a request should have (Signature Version 4, with the key of the client above). */
+function signatureOf(request: Seen | undefined): string {
+  const { headers = {}, body = '' } = request ?? {};
+  const authorization = String(headers['authorization']);
+  const scope = /Credential=a\/([^,]+)/.exec(authorization)?.[1] ?? '';
+  const names = /SignedHeaders=([^,]+)/.exec(authorization)?.[1] ?? '';
+  const hash = (text: string | Buffer): string => createHash('sha256').update(text).digest('hex');
+  const hmac = (key: string | Buffer, text: string): Buffer =>
+    createHmac('sha256', key).update(text).digest();
+  const canonicalHeaders = names
+    .split(';')
+    .map((name) => `${name}:${String(headers[name]).trim()}\n`);
+  const canonical = ['POST', '/', '', canonicalHeaders.join(''), names, hash(body)].join('\n');
+  const toSign = ['AWS4-HMAC-SHA256', headers['x-amz-date'], scope, hash(canonical)].join('\n');
+  const key = scope
+    .split('/')
+    .reduce<string | Buffer>((secret, part) => hmac(secret, part), 'AWS4b');
+  return hmac(key, toSign).toString('hex');
+}
+
+const port = (
+  wire: 'lean' | 'sdk',
+  stream = { name: 'orders', arn: undefined as string | undefined },
+) =>
+  new SdkKinesisWritePort(
+    stream,
+    { client },
+    { clock: systemClock, random: Math.random, requestTimeoutMs: 5_000, wire },
+  );
+
+const { signal } = new AbortController();
+
+const anyEntry = fc.record({
+  partitionKey: fc.oneof(
+    fc.string({ minLength: 1, maxLength: 40 }),
+    fc.string({ unit: 'binary', minLength: 1, maxLength: 40 }),
+    fc.constantFrom('"', '\\', '","Data":"', '\n\u0000', 'ключ', '🔑'),
+  ),
+  explicitHashKey: fc.option(fc.bigInt({ min: 0n, max: 2n ** 128n - 1n }).map(String), {
+    nil: undefined,
+  }),
+  payload: fc.uint8Array({ maxLength: 300 }),
+});
+
+describe('the lean wire', () => {
+  it('sends what the SDK would send, byte for byte of its meaning, in requests signed as well', async () => {
+    const stored = { SequenceNumber: '1', ShardId: 's' };
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(anyEntry, { minLength: 1, maxLength: 20 }),
+        fc.constantFrom(undefined, 'arn:aws:kinesis:us-east-1:123456789012:stream/orders'),
+        async (entries: PutRecordsEntry[], arn) => {
+          seen = [];
+          answer = { status: 200, body: { Records: entries.map(() => stored) } };
+          const results = [];
+          for (const wire of ['lean', 'sdk'] as const) {
+            results.push(await port(wire, { name: 'orders', arn }).putRecords(entries, signal));
+          }
+          const [lean, sdk] = seen;
+          const meaning = (body: Buffer | undefined): unknown => {
+            const { Records, ...rest } = JSON.parse(String(body)) as { Records: object[] };
+            return { ...rest, Records: Records.map((record) => ({ ...record })) };
+          };
+          expect(meaning(lean?.body)).toEqual(meaning(sdk?.body));
+          expect(lean?.headers['content-length']).toBe(String(lean?.body.length));
+          expect(lean?.headers['x-amz-target']).toBe('Kinesis_20131202.PutRecords');
+          expect(lean?.headers['content-type']).toBe(sdk?.headers['content-type']);
+          for (const each of [lean, sdk]) expect(signatureIn(each)).toBe(signatureOf(each));
+          expect(lean?.headers['x-amz-security-token']).toBe('c');
+          expect(results[0]).toEqual(results[1]);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it('reports what the service refuses as the SDK does, entry by entry and as a whole', async () => {
+    const entries = [1, 2].map((number) => ({
+      partitionKey: `k${number}`,
+      explicitHashKey: undefined,
+      payload: Buffer.from('x'),
+    }));
+    answer = {
+      status: 200,
+      body: {
+        Records: [
+          { SequenceNumber: '1', ShardId: 's' },
+          { ErrorCode: 'ProvisionedThroughputExceededException', ErrorMessage: 'slow down' },
+        ],
+      },
+    };
+    expect(await port('lean').putRecords(entries, signal)).toEqual(
+      await port('sdk').putRecords(entries, signal),
+    );
+    answer = { status: 400, body: { __type: 'ResourceNotFoundException', message: 'gone' } };
+    for (const wire of ['lean', 'sdk'] as const) {
+      await expect(port(wire).putRecords(entries, signal)).rejects.toMatchObject({
+        name: 'ResourceNotFoundException',
+      });
+    }
+  });
+
+  it('goes through middleware of the client', async () => {
+    answer = { status: 200, body: { Records: [{ SequenceNumber: '1', ShardId: 's' }] } };
+    client.middlewareStack.add(
+      (next) => (args) => {
+        (args.request as { headers: Record<string, string> }).headers['x-mine'] = 'yes';
+        return next(args);
+      },
+      { step: 'build', name: 'mine' },
+    );
+    seen = [];
+    const entry = { partitionKey: 'k', explicitHashKey: undefined, payload: Buffer.from('x') };
+    await port('lean').putRecords([entry], signal);
+    client.middlewareStack.remove('mine');
+    expect(seen[0]?.headers['x-mine']).toBe('yes');
+  });
+
+  it('keeps the bodies of many requests at a time apart', async () => {
+    seen = [];
+    answer = { status: 200, body: { Records: [{ SequenceNumber: '1', ShardId: 's' }] } };
+    const lean = port('lean');
+    for (let round = 0; round < 3; round += 1) {
+      await Promise.all(
+        Array.from({ length: 12 }, (_, index) => {
+          const payload = Buffer.alloc(20_000 + index * 1_000, index);
+          return lean.putRecords(
+            [{ partitionKey: `k${index}`, explicitHashKey: undefined, payload }],
+            signal,
+          );
+        }),
+      );
+    }
+    expect(seen).toHaveLength(36);
+    for (const { body } of seen) {
+      const [record] = (
+        JSON.parse(body.toString()) as { Records: { Data: string; PartitionKey: string }[] }
+      ).Records;
+      const index = Number(record?.PartitionKey.slice(1));
+      const expected = Buffer.alloc(20_000 + index * 1_000, index);
+      expect(Buffer.from(record?.Data ?? '', 'base64').equals(expected)).toBe(true);
+    }
+  });
+});
