@@ -3,9 +3,11 @@ import { existsSync } from 'node:fs';
 import { costBench } from './cost.js';
 import { decoderBench } from './decoder.js';
 import { dynamodbBench } from './dynamodb.js';
+import { failoverBench } from './failover.js';
 import { fanOutBench } from './fan-out.js';
 import { environment, writeResults } from './harness.js';
 import { idleShardsBench } from './idle-shards.js';
+import { latencyBench } from './latency.js';
 import { localBench } from './local.js';
 import { producerBench } from './producer.js';
 import { putPathBench } from './put-path.js';
@@ -20,6 +22,8 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   decoder: decoderBench,
   'fan-out': fanOutBench,
   'idle-shards': idleShardsBench,
+  latency: latencyBench,
+  failover: failoverBench,
   dynamodb: dynamodbBench,
   cost: () => costBench(files),
   wire: wireBench,
