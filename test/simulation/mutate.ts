@@ -123,12 +123,6 @@ const MUTANTS: readonly Mutant[] = [
     replace: 'if (leaseOwner !== this.#workerId) continue;',
   },
   {
-    what: 'a shard is given away while a handler of an earlier ownership runs',
-    file: SHARD_WORKER,
-    find: 'this.#former = previous;',
-    replace: '',
-  },
-  {
     what: 'a subscription goes on at the last record, not behind it',
     file: 'fetch/fan-out-fetcher.ts',
     find: 'if (continuation !== undefined) resume = afterRecord(continuation);',

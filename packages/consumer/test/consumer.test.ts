@@ -6,6 +6,7 @@ import {
   type ConsumerOptions,
   HandlerLimit,
   MemoryLeaseTable,
+  type Row,
 } from '@shardline/consumer';
 import { MAX_HASH_KEY } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
@@ -79,6 +80,35 @@ describe('a consumer, by the clock', () => {
     // It is alone, and takes it again.
     expect(changes.slice(0, 3)).toEqual(['taken', 'released', 'taken']);
     await close(consumer);
+  });
+
+  it('gives nothing away while a handler of an earlier ownership runs', async () => {
+    const leaseTable = new MemoryLeaseTable();
+    const key = 'shardId-000000000000';
+    let finish = (): void => {};
+    const { port } = scriptedPort(clock, { read: (call) => page(call + 2, 10) });
+    // Deaf to its signal.
+    const handle = (): Promise<void> => new Promise((resolve) => (finish = resolve));
+    const consumer = await start(port, handle, { leaseTable, drainTimeoutMs: 5_000 });
+    await clock.advance(2_000);
+    const change = async (set: Row, remove: readonly string[]): Promise<void> => {
+      await leaseTable.update(key, { set, remove, add: { shardlineCounter: { N: '1' } } }, {});
+      await leaseTable.update('Shardline', { add: { shardlineChanges: { N: '1' } } }, {});
+      await clock.advance(2_000);
+    };
+    await change({ leaseOwner: { S: 'thief' } }, []);
+    expect(changes).toEqual(['taken', 'lost']);
+    await change({}, ['leaseOwner']);
+    expect(changes).toEqual(['taken', 'lost', 'taken']);
+    const closed = consumer.close();
+    await clock.advance(2_000);
+    expect(changes).toEqual(['taken', 'lost', 'taken']);
+    finish();
+    await clock.advance(2_000);
+    expect(changes).toEqual(['taken', 'lost', 'taken', 'released']);
+    await clock.advance(60_000);
+    await closed;
+    expect(clock.pending).toBe(0);
   });
 
   it('shares bytes and handlers with other consumers of its process, if told to', async () => {
