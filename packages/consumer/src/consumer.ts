@@ -255,6 +255,7 @@ export class Consumer<Item = UserRecord> {
   async addStream(options: StreamOptions): Promise<void> {
     const stream = resolveStream(options, this.#options.initialPosition);
     const { name } = stream.ref;
+    await this.start();
     if (!this.#options.areStreamsSeveral || this.#ports.has(name)) {
       throw new ShardlineError(
         'INVALID_OPTION',
@@ -262,8 +263,13 @@ export class Consumer<Item = UserRecord> {
         { value: name },
       );
     }
-    await this.start();
-    await this.#supervisor?.addStream(await this.#source(stream, this.#stopping.signal));
+    const source = await this.#source(stream, this.#stopping.signal);
+    try {
+      await this.#supervisor?.addStream(source);
+    } catch (error) {
+      await this.removeStream(name);
+      throw error;
+    }
   }
 
   /**

@@ -111,6 +111,32 @@ describe('a consumer, by the clock', () => {
     expect(clock.pending).toBe(0);
   });
 
+  it('is no member of the fleet after a start that failed, and closes though a handler never ends', async () => {
+    const leaseTable = new MemoryLeaseTable();
+    const { port } = scriptedPort(clock, { read: (call) => page(call + 2, 10) });
+    const failing = new Consumer(
+      {
+        streamName: 'orders',
+        applicationName: 'billing',
+        leaseTable,
+        clock,
+        handler: { processRecord: () => {} },
+      },
+      { ...port, listShards: () => Promise.reject(new Error('no shards')) },
+    );
+    await expect(failing.start()).rejects.toThrow('no shards');
+    expect(await leaseTable.scan('Shardline:worker:')).toEqual([]);
+    expect(clock.pending).toBe(0);
+
+    const deaf = (): Promise<void> => new Promise(() => {});
+    const consumer = await start(port, deaf, { leaseTable, drainTimeoutMs: 1_000 });
+    await clock.advance(2_000);
+    let isClosed = false;
+    void consumer.close().then(() => (isClosed = true));
+    await clock.advance(60_000);
+    expect(isClosed).toBe(true);
+  });
+
   it('shares bytes and handlers with other consumers of its process, if told to', async () => {
     const budget = new ByteBudget(3 * 2 ** 20);
     const handlerLimit = new HandlerLimit(2);

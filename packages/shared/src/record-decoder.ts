@@ -119,8 +119,8 @@ export class RecordDecoder {
   readonly #rangeStart = new Uint32Array(4);
   readonly #rangeEnd = new Uint32Array(4);
   readonly #hash: HashKeyWords = new Uint32Array(4);
-  /** What was found of records that were checked ahead. */
-  #checked: ReadonlyMap<Uint8Array, boolean> = new Map();
+  /** What was found of records that were checked ahead; holds none of them. */
+  readonly #checked = new WeakMap<Uint8Array, boolean>();
 
   constructor(options: DecodeOptions = {}) {
     this.#onDamage = options.onDamage ?? 'raw';
@@ -137,7 +137,8 @@ export class RecordDecoder {
   checkAhead(records: readonly KinesisRecord[]): void {
     const aggregates = records.flatMap(({ Data }) => (Data && mayBeAggregate(Data) ? Data : []));
     const areRight = checkAggregates(aggregates);
-    this.#checked = new Map(aggregates.map((bytes, index) => [bytes, areRight[index] === true]));
+    for (const [index, bytes] of aggregates.entries())
+      this.#checked.set(bytes, areRight[index] === true);
   }
 
   /** Appends the user records of one Kinesis record to `out`. */

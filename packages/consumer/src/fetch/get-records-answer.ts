@@ -87,10 +87,11 @@ function decodeExactly(text: string): Buffer | undefined {
  * Takes the answer to a command before the SDK does, which then finds an empty one. Errors, and all that
  * happens before the answer, are the SDK's.
  *
- * @returns What gives the answer once the command was sent.
+ * @returns What gives the answer once the command was sent; undefined if it never came by here, as with
+ * a client that answers by itself.
  */
-export function interceptAnswer(command: GetRecordsCommand): () => GetRecordsAnswer {
-  let answer: GetRecordsAnswer = { Records: [] };
+export function interceptAnswer(command: GetRecordsCommand): () => GetRecordsAnswer | undefined {
+  let answer: GetRecordsAnswer | undefined;
   command.middlewareStack.add(
     (next) => async (args) => {
       const result = await next(args);

@@ -92,7 +92,7 @@ export function planFleet(input: FleetInput): FleetPlan {
   }
   for (const { movable } of loads) sortByRank(movable, rank);
   const assign = deal(sortByRank(free, rank), loads, usualKBps);
-  const moves = [...clearLeaving(loads, usualKBps), ...evenCounts(loads, usualKBps)];
+  const moves = [...clearMisplaced(loads, usualKBps), ...evenCounts(loads, usualKBps)];
   const isBusy = assign.length + moves.length > 0;
   if (isBusy || !input.isSettled || active.some((lease) => lease.checkpointOwner !== undefined)) {
     return { assign, moves: moves.slice(0, MAX_MOVES) };
@@ -114,11 +114,14 @@ function deal(free: readonly Lease[], loads: readonly Load[], usualKBps: number)
   });
 }
 
-/** Finds new owners for what leaving workers have. */
-function clearLeaving(loads: readonly Load[], usualKBps: number): Move[] {
+/** Finds new owners for what leaving workers have, and for leases of streams their owners do not read. */
+function clearMisplaced(loads: readonly Load[], usualKBps: number): Move[] {
   const moves: Move[] = [];
-  for (const from of loads.filter(({ worker }) => worker.isLeaving)) {
-    for (const lease of from.movable.splice(0)) {
+  for (const from of loads) {
+    const { worker, movable } = from;
+    const misplaced = movable.filter((lease) => worker.isLeaving || !reads(worker, lease));
+    for (const lease of misplaced) {
+      movable.splice(movable.indexOf(lease), 1);
       const to = least(loads.filter((load) => takes(load, lease)));
       if (to) moves.push(give(lease, to, usualKBps, from));
     }

@@ -72,11 +72,8 @@ export class StreamAudit {
    * @returns True if leases were made or removed.
    */
   async look(all: readonly Lease[], layout: LeaseLayout, signal: AbortSignal): Promise<boolean> {
-    const { client, store, nameOfSeveral } = this.#options;
-    const former =
-      nameOfSeveral === undefined
-        ? formerLeases(all, this.#epochSeconds ?? 0).filter(() => this.#epochSeconds !== undefined)
-        : all.filter((lease) => this.#isFormer(lease));
+    const { client, store } = this.#options;
+    const former = this.#formerOf(all);
     await inBatches(former, CONCURRENT_WRITES, ({ leaseKey }) => store.delete(leaseKey));
     const leases = all.filter(
       (lease) => lease.streamId === this.#streamId && !former.includes(lease),
@@ -104,12 +101,18 @@ export class StreamAudit {
     return former.length + missing.length + removable.length > 0;
   }
 
-  /** True for leases of a stream of the same name that was there before. */
-  #isFormer({ streamId }: Lease): boolean {
-    const [account, name, epoch] = streamId?.split(':') ?? [];
+  /** Leases of a stream of the same name that was there before; those of other streams are none of ours. */
+  #formerOf(all: readonly Lease[]): Lease[] {
+    const { nameOfSeveral } = this.#options;
+    if (nameOfSeveral === undefined) {
+      const ours = all.filter(({ streamId }) => streamId === undefined);
+      return this.#epochSeconds === undefined ? [] : formerLeases(ours, this.#epochSeconds);
+    }
     const [ourAccount] = this.#streamId?.split(':') ?? [];
-    const isName = name === this.#options.nameOfSeveral && account === ourAccount;
-    return isName && epoch !== String(this.#epochSeconds);
+    return all.filter(({ streamId }) => {
+      const [account, name] = streamId?.split(':') ?? [];
+      return name === nameOfSeveral && account === ourAccount && streamId !== this.#streamId;
+    });
   }
 
   #removable(leases: readonly Lease[], shards: readonly Shard[]): Lease[] {

@@ -85,8 +85,18 @@ export class Supervisor implements Holdings {
     for (const source of sources) this.#enter(source);
   }
 
-  /** Joins the fleet, takes the first leases, and goes on by itself. */
+  /** Joins the fleet, takes the first leases, and goes on by itself; leaves it again if that fails. */
   async start(): Promise<void> {
+    try {
+      await this.#start();
+    } catch (error) {
+      // A member that does nothing would be given leases.
+      await this.stop(0);
+      throw error;
+    }
+  }
+
+  async #start(): Promise<void> {
     const { table, failoverMs, auditIntervalMs } = this.#options;
     const { signal } = this.#stopping;
     await table.prepare(signal);
@@ -143,13 +153,7 @@ export class Supervisor implements Holdings {
 
   /** Reads one more stream. */
   async addStream(source: StreamSource): Promise<void> {
-    const { audit } = this.#enter(source);
-    try {
-      await audit.identify(this.#stopping.signal);
-    } catch (error) {
-      this.#sources.delete(source.name);
-      throw error;
-    }
+    await this.#enter(source).audit.identify(this.#stopping.signal);
     this.#tellStreams();
     await this.#membership.beat();
     await this.#auditAll();
@@ -159,15 +163,17 @@ export class Supervisor implements Holdings {
   /** Gives the shards of a stream away and reads it no more. */
   async removeStream(name: string): Promise<void> {
     const source = this.#sources.get(name);
+    if (!source) return;
     this.#sources.delete(name);
     this.#tellStreams();
     await this.#membership.beat();
+    const { streamId } = source.audit;
     const charges = [...this.#charges.values()].filter(
-      ({ held }) => held.lease.streamId === source?.audit.streamId,
+      ({ held }) => streamId !== undefined && held.lease.streamId === streamId,
     );
     for (const { worker } of charges) worker.drain('its stream is not read any more');
     await Promise.all(charges.map(({ done }) => done));
-    source?.client.close();
+    source.client.close();
   }
 
   /** Deletes the leases of a stream: whoever reads it again begins anew. */
@@ -303,7 +309,8 @@ export class Supervisor implements Holdings {
 
   async passOn(lease: Lease): Promise<void> {
     const { store, workerId } = this.#options;
-    await this.#lingering.get(lease.leaseKey);
+    // The next round looks again: nothing waits here for a handler that may never end.
+    if (this.#lingering.has(lease.leaseKey)) return;
     await store.completeHandOver(lease, workerId);
   }
 
@@ -345,10 +352,11 @@ export class Supervisor implements Holdings {
     this.#expected.delete(leaseKey);
     const toldMs = this.#membership.toldMs(lease.layout, sentMs);
     const held = new HeldLease(lease, toldMs, { store, clock, workerId, failoverMs });
-    const lingering = this.#lingering.get(leaseKey) ?? Promise.resolve();
+    const lingering = this.#lingering.get(leaseKey);
     if (this.#stopping.signal.aborted) {
-      await lingering;
-      await held.release().catch(() => held.abandon());
+      // While a handler of an earlier ownership runs it is nobody else's: it expires.
+      if (lingering) held.abandon();
+      else await held.release().catch(() => held.abandon());
       return;
     }
     publishDiagnostics('shardline:consumer:lease', () => ({
@@ -364,8 +372,8 @@ export class Supervisor implements Holdings {
       const timer = clock.schedule(lease.layout === 'native' ? this.#roundMs : 0, drain);
       held.signal.addEventListener('abort', () => timer.cancel(), { once: true });
     });
-    const isClear =
-      noticeMs > 0 ? pause(clock, noticeMs, held.signal).then(() => lingering) : lingering;
+    const isNoticed = noticeMs > 0 ? pause(clock, noticeMs, held.signal) : undefined;
+    const isClear = Promise.all([lingering, isNoticed]).then(() => {});
     const done = worker.run(isClear).then(() => {
       this.#charges.delete(leaseKey);
       const handlersDone = worker.handlersDone();
@@ -457,25 +465,34 @@ export class Supervisor implements Holdings {
   }
 
   /** Finds out which streams the names stand for now, and looks at their leases. */
-  async #audit(): Promise<void> {
-    if (this.#membership.isCaretaker) {
-      for (const { audit } of this.#sources.values()) {
-        if (await audit.identify(this.#stopping.signal)) this.#tellStreams();
-      }
-    }
-    await this.#auditAll();
+  #audit(): Promise<void> {
+    return this.#auditAll(this.#membership.isCaretaker);
   }
 
-  /** Makes leases for shards that lack one, and removes those nobody needs any more. */
-  async #auditAll(): Promise<void> {
-    const { fleet } = this.#options;
+  /**
+   * Makes leases for shards that lack one, and removes those nobody needs any more. What goes wrong with
+   * one stream does not keep the others from being looked at.
+   */
+  async #auditAll(isToIdentify = false): Promise<void> {
+    const failures: unknown[] = [];
     for (const { audit } of this.#sources.values()) {
-      const hasLeases = this.#membership.leases.some(({ streamId }) => streamId === audit.streamId);
-      if (!this.#membership.isCaretaker && hasLeases) continue;
-      const { leases } = await fleet.list(true);
-      if (await audit.look(leases, this.#membership.layout, this.#stopping.signal)) {
-        await this.#membership.announce();
+      try {
+        if (isToIdentify && (await audit.identify(this.#stopping.signal))) this.#tellStreams();
+        await this.#auditOne(audit);
+      } catch (error) {
+        failures.push(error);
       }
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  async #auditOne(audit: StreamAudit): Promise<void> {
+    const hasLeases = this.#membership.leases.some(({ streamId }) => streamId === audit.streamId);
+    if (!this.#membership.isCaretaker && hasLeases) return;
+    const { leases } = await this.#options.fleet.list(true);
+    const { signal } = this.#stopping;
+    if (await audit.look(leases, this.#membership.layout, signal)) {
+      await this.#membership.announce();
     }
   }
 

@@ -1,7 +1,10 @@
+import type { KinesisClient } from '@aws-sdk/client-kinesis';
+import { systemClock } from '@shardline/shared';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { parseGetRecords } from '../../src/fetch/get-records-answer.js';
+import { KinesisReadClient } from '../../src/fetch/kinesis-read-client.js';
 
 const anyRecord = fc.record({
   Data: fc.uint8Array({ maxLength: 200 }),
@@ -24,6 +27,24 @@ const anyAnswer = fc.record(
   },
   { requiredKeys: ['Records'] },
 );
+
+it('takes the answer of a client that answers by itself, and is no end of a shard', async () => {
+  const port = new KinesisReadClient({
+    stream: { name: 'orders', arn: undefined },
+    wire: 'lean',
+    client: {
+      send: () =>
+        Promise.resolve({
+          Records: [{ SequenceNumber: '1', Data: Buffer.from('x') }],
+          NextShardIterator: 'next',
+        }),
+    } as unknown as KinesisClient,
+    clock: systemClock,
+    random: Math.random,
+  });
+  const answered = await port.getRecords('iterator', new AbortController().signal);
+  expect(answered).toMatchObject({ records: [{ SequenceNumber: '1' }], nextIterator: 'next' });
+});
 
 describe('parseGetRecords', () => {
   it('gives what the JSON says, whatever stands in keys, however it is spaced', () => {

@@ -212,6 +212,10 @@ describe('planFleet', () => {
     expect(plan(ofStream, [other, reader]).assign.every(({ to }) => to === 'b')).toBe(true);
     const held = ofStream.map((each) => ({ ...each, leaseOwner: 'b' }));
     expect(plan(held, [other, reader]).moves).toEqual([]);
+    // Given before its owner said that it does not read the stream any more.
+    const misplaced = [{ ...held[0], leaseOwner: 'a' } as Lease, ...held.slice(1)];
+    expect(plan(misplaced, [other, reader]).moves.map(({ to }) => to)).toEqual(['b']);
+    expect(plan(misplaced, [other]).moves).toEqual([]);
   });
 
   it('owns 10,000 shards with 100 workers in one round, and moves only what balance needs', () => {

@@ -16,18 +16,18 @@ interface Engine {
 let engine: Engine | undefined;
 
 /**
- * MD5 of several messages side by side, each as four little-endian words.
+ * MD5 of several messages side by side.
  *
- * @param onDigest - Told each digest at `words[at]` and the three behind it; those are overwritten later.
+ * @param onDigest - Told each digest, in bytes that are overwritten by the next.
  */
 function md5Each(
   messages: readonly Uint8Array[],
   onDigest: (index: number, digest: Uint8Array) => void,
 ): void {
-  const large = messages.length < FEWEST;
+  const areFew = messages.length < FEWEST;
   const queue: number[] = [];
   for (const [index, message] of messages.entries()) {
-    if (large || message.length > LARGEST_BYTES) {
+    if (areFew || message.length > LARGEST_BYTES) {
       onDigest(index, createHash('md5').update(message).digest());
     } else queue.push(index);
   }
