@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 
-import { AggregateEncoder, decodeRecords } from '@shardline/shared';
+import { AggregateEncoder, decodeRecords, HashedKey } from '@shardline/shared';
 import { deaggregateSync } from 'aws-kinesis-agg';
 
 import { compare } from './harness.js';
@@ -59,10 +59,8 @@ export async function decoderBench(): Promise<void> {
 function fill(bytes: number): { readonly aggregate: Buffer; readonly records: number } {
   const encoder = new AggregateEncoder();
   const data = Buffer.alloc(bytes, 'x');
-  for (;;) {
-    const key = randomUUID();
-    if (encoder.sizeBytesWith(key, key.length, undefined, bytes) > AGGREGATE_BYTES) break;
-    encoder.add(key, key.length, undefined, data);
-  }
+  const key = new HashedKey();
+  do key.set(randomUUID());
+  while (encoder.addWithin(AGGREGATE_BYTES, key, undefined, data, undefined));
   return { aggregate: encoder.finish(), records: encoder.count };
 }

@@ -78,7 +78,7 @@ it('says nothing of data, partition keys or credentials, whatever goes wrong', a
   local.faults.clear();
   const client = new KinesisClient(clientConfig);
   const encoder = new AggregateEncoder();
-  encoder.add(KEY, KEY.length, undefined, Buffer.from(DATA));
+  encoder.add(KEY, undefined, Buffer.from(DATA));
   const damaged = encoder.finish();
   damaged[damaged.length - 1] = (damaged.at(-1) ?? 0) ^ 1;
   await client.send(

@@ -110,7 +110,6 @@ function aggregate(count: number): Buffer {
   for (let index = 0; index < count; index += 1) {
     encoder.add(
       `key-${index % 5}`,
-      5,
       index % 3 === 0 ? '77' : undefined,
       Buffer.alloc(index, index),
       index % 4 === 0 ? `p:${index}` : undefined,

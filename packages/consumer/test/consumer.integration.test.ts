@@ -155,11 +155,11 @@ describe.each(['polling', 'fanOut'] as const)(
       await put(0, 100);
       const encoder = new AggregateEncoder();
       for (let index = 100; index < 110; index += 1)
-        encoder.add('key-0', 5, undefined, Buffer.from(String(index)));
+        encoder.add('key-0', undefined, Buffer.from(String(index)));
       const aggregate = encoder.finish();
       encoder.reset();
       for (let index = 110; index < 120; index += 1)
-        encoder.add('key-0', 5, undefined, Buffer.from(String(index)));
+        encoder.add('key-0', undefined, Buffer.from(String(index)));
       await client.send(
         new PutRecordsCommand({
           StreamName: 'orders',
@@ -188,7 +188,7 @@ describe.each(['polling', 'fanOut'] as const)(
     ])('%s', async (_, isSplit) => {
       const encoder = new AggregateEncoder();
       for (let index = 0; index < 10; index += 1)
-        encoder.add('key-0', 5, undefined, Buffer.from(String(index)));
+        encoder.add('key-0', undefined, Buffer.from(String(index)));
       const { Records: results } = await client.send(
         new PutRecordsCommand({
           StreamName: 'orders',
@@ -395,7 +395,7 @@ describe.each(['polling', 'fanOut'] as const)(
     it('drops second copies of records that their producer marked, and counts them', async () => {
       const encoder = new AggregateEncoder();
       for (let index = 0; index < 5; index += 1) {
-        encoder.add('key-0', 5, undefined, Buffer.from(String(index)), `producer:${index}`);
+        encoder.add('key-0', undefined, Buffer.from(String(index)), `producer:${index}`);
       }
       const Data = encoder.finish();
       for (let copy = 0; copy < 2; copy += 1) {
@@ -416,9 +416,7 @@ describe.each(['polling', 'fanOut'] as const)(
     it('drops the user records of an aggregate that another shard owns, and counts them', async () => {
       const keys = Array.from({ length: 40 }, (_, index) => `k${index}`);
       const encoder = new AggregateEncoder();
-      keys.forEach((key, index) =>
-        encoder.add(key, key.length, undefined, Buffer.from(String(index))),
-      );
+      keys.forEach((key, index) => encoder.add(key, undefined, Buffer.from(String(index))));
       await client.send(
         new PutRecordsCommand({
           StreamName: 'orders',

@@ -12,7 +12,7 @@ function event(batches: readonly (readonly number[])[], keys = 1): LambdaKinesis
     Records: batches.map((numbers, index) => {
       const encoder = new AggregateEncoder();
       for (const number of numbers)
-        encoder.add(`key-${number % keys}`, 5, undefined, Buffer.from(String(number)));
+        encoder.add(`key-${number % keys}`, undefined, Buffer.from(String(number)));
       const data = numbers.length > 1 ? encoder.finish() : Buffer.from(String(numbers[0]));
       return {
         eventID: `${SHARD}:${1_000 + index}`,
@@ -121,7 +121,7 @@ describe('createLambdaHandler', () => {
 
   it('decompresses, filters and deserializes', async () => {
     const encoder = new AggregateEncoder();
-    for (const number of [0, 1, 2]) encoder.add('k', 1, undefined, Buffer.from(`{"n":${number}}`));
+    for (const number of [0, 1, 2]) encoder.add('k', undefined, Buffer.from(`{"n":${number}}`));
     const data = await sealEnvelope(encoder.finish(), 'gzip', 'aggregate');
     const seen: unknown[] = [];
     const handle = createLambdaHandler<{ n: number }>({

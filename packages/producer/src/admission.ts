@@ -15,6 +15,10 @@ export class Admission {
     this.#closing = closing;
   }
 
+  get capacityRecords(): number {
+    return this.#slots.capacityBytes;
+  }
+
   get capacityBytes(): number {
     return this.#budget.capacityBytes;
   }
@@ -31,8 +35,13 @@ export class Admission {
     return false;
   }
 
-  /** Calls back in the moment there is room: a record that is put later must not pass one that waits. */
+  /**
+   * Calls back in the moment there is room: a record that is put later must not pass one that waits.
+   *
+   * @param records - How many there must be room for.
+   */
   enter(
+    records: number,
     bytes: number,
     onAdmitted: () => void,
     onRefused: (error: Error) => void,
@@ -40,11 +49,11 @@ export class Admission {
   ): void {
     const stop = signal ? AbortSignal.any([signal, this.#closing]) : this.#closing;
     const releaseSlot = (error: Error): void => {
-      this.#slots.release(1);
+      this.#slots.release(records);
       onRefused(error);
     };
     this.#slots.request(
-      1,
+      records,
       () => this.#budget.request(bytes, onAdmitted, releaseSlot, stop),
       onRefused,
       stop,

@@ -13,7 +13,7 @@ import {
 
 import { Entry } from './entry.js';
 import { InFlightLimit } from './in-flight-limit.js';
-import { type Attempt, PutError, type PendingRecord } from './pending-record.js';
+import { type Attempt, PutError } from './pending-record.js';
 import type { KinesisWritePort } from './put-records-client.js';
 import type { Router } from './router.js';
 import type { ShardLane } from './shard-lane.js';
@@ -32,8 +32,8 @@ export interface DispatcherOptions {
 /** What becomes of records, for whoever put them. */
 export interface DispatcherListener {
   delivered(entry: Entry, shardId: string, sequenceNumber: string): void;
-  /** @param entry - Holds their data. */
-  failed(records: readonly PendingRecord[], error: PutError, entry: Entry): void;
+  /** @param indexes - Which of the entry's records, all open. */
+  failed(entry: Entry, indexes: readonly number[], error: PutError): void;
   /** Looks at the stream's shards again; resolves when the router has the new map or never will. */
   refreshShards(): Promise<void>;
 }
@@ -53,6 +53,16 @@ const REQUEST_BACKOFF = { baseMs: 100, capMs: 5_000 };
 interface Sending {
   readonly lane: ShardLane;
   readonly entry: Entry;
+}
+
+/** A request that is being put together. */
+interface Draft {
+  readonly batch: Sending[];
+  bytes: number;
+  /** Something in it should not wait any longer. */
+  isDue: boolean;
+  /** When to look again if it is not sent, on the monotonic clock. */
+  wakeMs: number;
 }
 
 /**
@@ -151,7 +161,7 @@ export class Dispatcher {
     for (const part of this.#isolated.splice(0)) {
       for (const { entry } of part) this.#fail(entry, error);
     }
-    this.#router.active.clear();
+    this.#router.queued.clear();
   }
 
   /** With nothing under way there is nothing to wait for. */
@@ -174,55 +184,72 @@ export class Dispatcher {
     }
   }
 
-  /** The next request's entries; none if what there is should wait. Lanes are left as they are then. */
+  /** The next request's entries; none if what there is should wait. */
   #collect(nowMs: number): Sending[] {
     this.#expire(nowMs);
-    const { isStrict } = this.#options;
     const isUrgent = this.#isUrgent;
-    let wakeMs = Infinity;
-    const batch: Sending[] = [];
-    let bytes = 0;
-    let isDue = isUrgent;
-    const served: ShardLane[] = [];
-    for (const lane of this.#router.active) {
-      const waitMs = lane.waitMs(nowMs, isStrict);
-      if (waitMs > 0) {
-        const readyMs = this.#nextStepMs(nowMs + waitMs);
-        wakeMs = Math.min(wakeMs, readyMs, lane.first?.expiresMs ?? Infinity);
-        continue;
+    const draft: Draft = { batch: [], bytes: 0, isDue: isUrgent, wakeMs: Infinity };
+    const { open, queued } = this.#router;
+    for (const lane of open) {
+      const dueMs = (lane.open?.openedMs ?? 0) + this.#router.lingerMs;
+      if (dueMs > nowMs) {
+        draft.wakeMs = Math.min(draft.wakeMs, dueMs);
+        break;
       }
-      const openDueMs = lane.open ? lane.open.openedMs + this.#router.lingerMs : Infinity;
-      if (isUrgent || openDueMs <= nowMs) this.#router.closeOpen(lane);
-      else wakeMs = Math.min(wakeMs, openDueMs);
-      const before = batch.length;
-      for (let entry = lane.first; entry; entry = lane.first) {
-        if (!entry.isSealed || batch.length >= MAX_REQUEST_ENTRIES) break;
-        if (bytes + entry.bytes > MAX_REQUEST_BYTES && batch.length > 0) break;
-        lane.shift();
-        lane.pace.spend(entry.bytes);
-        batch.push({ lane, entry });
-        bytes += entry.bytes;
-        if (entry.dueMs <= nowMs || entry.attempts.length > 0) isDue = true;
-        else wakeMs = Math.min(wakeMs, entry.dueMs);
-        if (isStrict || lane.paceMs(nowMs) > 0) break;
-      }
-      if (batch.length > before) served.push(lane);
-      if (batch.length >= MAX_REQUEST_ENTRIES || bytes >= MAX_REQUEST_BYTES) break;
+      if (!this.#mustWait(lane, draft, nowMs)) this.#router.closeOpen(lane);
     }
-    const isFull = bytes >= FULL_REQUEST_BYTES || batch.length >= MAX_REQUEST_ENTRIES;
-    if (!isDue && !isFull) {
+    for (const lane of queued) {
+      if (isFull(draft)) break;
+      if (!this.#mustWait(lane, draft, nowMs)) this.#takeFrom(lane, draft, nowMs);
+    }
+    if (isUrgent) this.#takeOpen(draft, nowMs);
+    const { batch, bytes, isDue, wakeMs } = draft;
+    this.#schedule(wakeMs);
+    if (!isDue && bytes < FULL_REQUEST_BYTES && batch.length < MAX_REQUEST_ENTRIES) {
       this.#putBack(batch, (lane, entry) => lane.pace.spend(-entry.bytes));
-      this.#schedule(wakeMs);
       return [];
     }
     // Served lanes go to the end, so that one with much to send does not hold up the others.
-    for (const lane of served) {
-      this.#router.active.delete(lane);
-      if (lane.length > 0 || lane.open) this.#router.active.add(lane);
+    for (const { lane } of batch) {
+      queued.delete(lane);
+      if (lane.length > 0) queued.add(lane);
     }
-    for (const { lane } of batch) lane.inFlight += 1;
-    this.#schedule(wakeMs);
     return batch;
+  }
+
+  /** Adds what is still open, the oldest first, as far as there is room. */
+  #takeOpen(draft: Draft, nowMs: number): void {
+    for (const lane of this.#router.open) {
+      if (isFull(draft)) return;
+      if (lane.length > 0 || this.#mustWait(lane, draft, nowMs)) continue;
+      this.#router.closeOpen(lane);
+      this.#takeFrom(lane, draft, nowMs);
+    }
+  }
+
+  /** Whether a lane may not send now; makes sure that it is looked at when it may. */
+  #mustWait(lane: ShardLane, draft: Draft, nowMs: number): boolean {
+    const waitMs = lane.waitMs(nowMs, this.#options.isStrict);
+    if (waitMs === 0) return false;
+    const readyMs = this.#nextStepMs(nowMs + waitMs);
+    draft.wakeMs = Math.min(draft.wakeMs, readyMs, lane.first?.expiresMs ?? Infinity);
+    return true;
+  }
+
+  /** Adds what a lane may send now, as far as there is room. */
+  #takeFrom(lane: ShardLane, draft: Draft, nowMs: number): void {
+    for (let entry = lane.first; entry; entry = lane.first) {
+      if (!entry.isSealed || draft.batch.length >= MAX_REQUEST_ENTRIES) return;
+      if (draft.bytes + entry.bytes > MAX_REQUEST_BYTES && draft.batch.length > 0) return;
+      lane.shift();
+      lane.inFlight += 1;
+      lane.pace.spend(entry.bytes);
+      draft.batch.push({ lane, entry });
+      draft.bytes += entry.bytes;
+      if (entry.dueMs <= nowMs || entry.attempts.length > 0) draft.isDue = true;
+      else draft.wakeMs = Math.min(draft.wakeMs, entry.dueMs);
+      if (this.#options.isStrict || lane.paceMs(nowMs) > 0) return;
+    }
   }
 
   /** The first step at or after a moment. */
@@ -270,7 +297,7 @@ export class Dispatcher {
     publishDiagnostics('shardline:producer:request', () => ({
       streamName,
       kinesisRecords: batch.length,
-      userRecords: batch.reduce((sum, { entry }) => sum + entry.records.length, 0),
+      userRecords: batch.reduce((sum, { entry }) => sum + entry.records.count, 0),
       bytes: batch.reduce((sum, { entry }) => sum + entry.bytes, 0),
       failedRecords,
       durationMs,
@@ -398,8 +425,8 @@ export class Dispatcher {
     if (!only) return;
     const { lane, entry } = only;
     lane.inFlight -= 1;
-    const { records } = entry;
-    if (records.length === 1) {
+    const { count } = entry.records;
+    if (count === 1) {
       this.#fail(
         entry,
         fromAwsError(
@@ -411,10 +438,10 @@ export class Dispatcher {
       return;
     }
     const nowMs = this.#options.clock.monotonicMs();
-    const middle = records.length >>> 1;
+    const middle = count >>> 1;
     // The second half first: each goes in front.
-    this.#router.rerouteToFront(entry, nowMs, (_, index) => index >= middle);
-    this.#router.rerouteToFront(entry, nowMs, (_, index) => index < middle);
+    this.#router.rerouteToFront(entry, nowMs, (index) => index >= middle);
+    this.#router.rerouteToFront(entry, nowMs, (index) => index < middle);
   }
 
   #pause(kind: AwsErrorClass, batch: readonly Sending[]): void {
@@ -448,15 +475,14 @@ export class Dispatcher {
       return;
     }
     this.stats.retriedEntries += sendings.length;
-    this.#putBack(sendings, (lane) => {
-      lane.inFlight -= 1;
-    });
+    this.#putBack(sendings);
   }
 
-  #putBack(sendings: readonly Sending[], each: (lane: ShardLane, entry: Entry) => void): void {
+  #putBack(sendings: readonly Sending[], each?: (lane: ShardLane, entry: Entry) => void): void {
     const byLane = new Map<ShardLane, Entry[]>();
     for (const { lane, entry } of sendings) {
-      each(lane, entry);
+      lane.inFlight -= 1;
+      each?.(lane, entry);
       const entries = byLane.get(lane);
       if (entries) entries.push(entry);
       else byLane.set(lane, [entry]);
@@ -465,7 +491,7 @@ export class Dispatcher {
     for (const [lane, entries] of byLane) {
       if (this.#router.isCurrent(lane)) {
         lane.putBack(entries);
-        this.#router.active.add(lane);
+        this.#router.queued.add(lane);
       } else {
         for (const entry of entries.reverse()) this.#router.rerouteToFront(entry, nowMs);
       }
@@ -474,16 +500,14 @@ export class Dispatcher {
 
   /** Gives up records whose time is over; the others of their entries go on. */
   #expire(nowMs: number): void {
-    for (const lane of this.#router.active) {
+    for (const lane of this.#router.queued) {
       for (let entry = lane.first; entry && entry.expiresMs <= nowMs; entry = lane.first) {
         if (!entry.isSealed) break;
         lane.shift();
         this.#failExpired(entry, nowMs, '');
-        if (entry.records.some(({ isSettled }) => !isSettled)) {
-          this.#router.rerouteToFront(entry, nowMs);
-        }
+        if (entry.records.open > 0) this.#router.rerouteToFront(entry, nowMs);
       }
-      if (lane.length === 0 && !lane.open) this.#router.active.delete(lane);
+      if (lane.length === 0) this.#router.queued.delete(lane);
     }
   }
 
@@ -492,7 +516,10 @@ export class Dispatcher {
     const { clock } = this.#options;
     let timer: Timer = { cancel: () => {} };
     const schedule = (): void => {
-      const nextMs = batch.reduce((min, { entry }) => Math.min(min, entry.nextExpiryMs), Infinity);
+      const nextMs = batch.reduce(
+        (min, { entry }) => Math.min(min, entry.records.nextExpiryMs),
+        Infinity,
+      );
       if (nextMs === Infinity) return;
       timer = clock.schedule(Math.max(nextMs - clock.monotonicMs(), 0), () => {
         const what = '; a request that may still store it is under way';
@@ -505,9 +532,7 @@ export class Dispatcher {
   }
 
   #failExpired(entry: Entry, nowMs: number, what: string): void {
-    const expired = entry.records.filter(
-      ({ expiresMs, isSettled }) => expiresMs <= nowMs && !isSettled,
-    );
+    const expired = entry.records.openIndexes(nowMs);
     if (expired.length === 0) return;
     this.stats.expiredRecords += expired.length;
     const last = entry.attempts.findLast(({ error }) => error !== undefined)?.error;
@@ -517,7 +542,7 @@ export class Dispatcher {
       `the record was not stored in time${answer}${what}`,
       { retryable: true, value: last },
     );
-    this.#listener.failed(expired, new PutError(error, entry.attempts), entry);
+    this.#listener.failed(entry, expired, new PutError(error, entry.attempts));
   }
 
   #countError(name: string): void {
@@ -532,9 +557,8 @@ export class Dispatcher {
   }
 
   #fail(entry: Entry, error: ShardlineError): void {
-    const records = entry.records.filter(({ isSettled }) => !isSettled);
-    if (records.length > 0)
-      this.#listener.failed(records, new PutError(error, entry.attempts), entry);
+    const open = entry.records.openIndexes();
+    if (open.length > 0) this.#listener.failed(entry, open, new PutError(error, entry.attempts));
   }
 
   /** Makes sure that {@link wake} runs at `atMs` at the latest. */
@@ -550,4 +574,8 @@ export class Dispatcher {
       this.wake();
     });
   }
+}
+
+function isFull({ batch, bytes }: Draft): boolean {
+  return batch.length >= MAX_REQUEST_ENTRIES || bytes >= MAX_REQUEST_BYTES;
 }

@@ -1,12 +1,14 @@
 import { decodeRecords, sumAggregates } from '@shardline/shared';
 
+import type { HeldRecords } from './held-records.js';
 import type { Attempt, PendingRecord } from './pending-record.js';
 
 /** A Kinesis record on its way: one entry of PutRecords, and the user records in it. */
 export class Entry {
-  readonly records: readonly PendingRecord[];
+  readonly records: HeldRecords;
   readonly isAggregate: boolean;
   readonly partitionKey: string;
+  /** Without one the service hashes the key, which is the first record's: the predicted shard. */
   readonly explicitHashKey: string | undefined;
   readonly partitionKeyBytes: number;
   /** When it must leave at the latest, on the monotonic clock. */
@@ -24,25 +26,32 @@ export class Entry {
   /** Fills in the checksums that aggregates lack, of all at once. */
   static sum(entries: readonly Entry[]): void {
     const open = entries.filter((entry) => !entry.#isSummed);
+    if (open.length === 0) return;
     sumAggregates(open.map(({ payload }) => payload));
     for (const entry of open) entry.#isSummed = true;
   }
 
   /** @param raw - Of an aggregate, without its checksum: see {@link sum}. */
-  constructor(records: readonly PendingRecord[], isAggregate: boolean, raw: Buffer, dueMs: number) {
-    const first = records[0] as PendingRecord;
+  constructor(
+    records: HeldRecords,
+    key: {
+      readonly partitionKey: string;
+      readonly partitionKeyBytes: number;
+      readonly explicitHashKey: string | undefined;
+    },
+    isAggregate: boolean,
+    raw: Buffer,
+    dueMs: number,
+  ) {
     this.records = records;
+    this.partitionKey = key.partitionKey;
+    this.partitionKeyBytes = key.partitionKeyBytes;
+    this.explicitHashKey = key.explicitHashKey;
     this.isAggregate = isAggregate;
     this.#isSummed = !isAggregate;
     this.payload = raw;
-    this.partitionKey = first.partitionKey;
-    this.partitionKeyBytes = first.partitionKeyBytes;
-    // Without one the service hashes the key, which is the first record's: the predicted shard.
-    this.explicitHashKey = first.explicitHashKey;
     this.dueMs = dueMs;
-    let expiresMs = Infinity;
-    for (const record of records) if (record.expiresMs < expiresMs) expiresMs = record.expiresMs;
-    this.expiresMs = expiresMs;
+    this.expiresMs = records.nextExpiryMs;
   }
 
   /** What the service counts. */
@@ -50,17 +59,45 @@ export class Entry {
     return this.payload.length + this.partitionKeyBytes;
   }
 
-  /** When the next of its records is given up; `Infinity` if all are settled. */
-  get nextExpiryMs(): number {
-    return this.records.reduce(
-      (min, { expiresMs, isSettled }) => (isSettled ? min : Math.min(min, expiresMs)),
-      Infinity,
+  /** Its user records, settled or not, as its payload has them: rarely needed, so they are not kept. */
+  userRecords(): readonly {
+    readonly partitionKey: string;
+    readonly explicitHashKey: string | undefined;
+    readonly data: Buffer;
+    readonly origin: string | undefined;
+  }[] {
+    Entry.sum([this]);
+    const { payload, partitionKey, explicitHashKey, isAggregate } = this;
+    return decodeRecords([{ Data: payload }], { onDamage: 'error' }).map(
+      ({ data, origin, ...inside }) =>
+        isAggregate
+          ? {
+              partitionKey: inside.partitionKey ?? partitionKey,
+              explicitHashKey: inside.explicitHashKey,
+              data,
+              origin,
+            }
+          : { partitionKey, explicitHashKey, data, origin },
     );
   }
 
-  /** The data of each user record, out of the payload. */
-  userData(): readonly Buffer[] {
-    Entry.sum([this]);
-    return decodeRecords([{ Data: this.payload }], { onDamage: 'error' }).map(({ data }) => data);
+  /**
+   * Those of its user records that are open, to go into other Kinesis records.
+   *
+   * @param keep - Which of them.
+   */
+  pending(keep: (index: number) => boolean = () => true): PendingRecord[] {
+    const { records } = this;
+    return this.userRecords().flatMap((record, index) =>
+      records.isSettled(index) || !keep(index)
+        ? []
+        : {
+            ...record,
+            bytes: record.data.length + Buffer.byteLength(record.partitionKey),
+            expiresMs: records.expiresMs(index),
+            group: records.group,
+            caller: records.caller(index),
+          },
+    );
   }
 }

@@ -1,18 +1,14 @@
 import {
   type AggregateEncoder,
+  type HashedKey,
   startsLikeAggregate,
   startsLikeEnvelope,
   storeInEnvelope,
 } from '@shardline/shared';
 
 import { Entry } from './entry.js';
+import { HeldRecords } from './held-records.js';
 import type { PendingRecord } from './pending-record.js';
-
-export interface AggregateLimits {
-  /** Kinesis record with its partition key. Unit: bytes. */
-  readonly maxBytes: number;
-  readonly maxRecords: number;
-}
 
 /**
  * User records of one shard that will share a Kinesis record. A record alone stays as it is, unless
@@ -20,76 +16,74 @@ export interface AggregateLimits {
  */
 export class OpenAggregate {
   readonly openedMs: number;
-  readonly #records: PendingRecord[] = [];
-  /** The only record's data until a second one comes. */
-  #alone: Buffer | undefined;
   /** Empty again after {@link close}. */
   readonly encoder: AggregateEncoder;
+  readonly #records: HeldRecords;
+  readonly #partitionKey: string;
+  readonly #partitionKeyBytes: number;
+  readonly #explicitHashKey: string | undefined;
+  readonly #isMarked: boolean;
 
-  /** @param encoder - An empty one; it is empty again after {@link close}. */
-  constructor(openedMs: number, encoder: AggregateEncoder) {
+  /**
+   * Opens it with its first record, which always fits.
+   *
+   * @param key - The record's.
+   * @param encoder - An empty one; it is empty again after {@link close}.
+   */
+  constructor(record: PendingRecord, key: HashedKey, openedMs: number, encoder: AggregateEncoder) {
     this.openedMs = openedMs;
     this.encoder = encoder;
+    this.#records = new HeldRecords(record.group);
+    this.#partitionKey = record.partitionKey;
+    this.#partitionKeyBytes = key.bytes;
+    this.#explicitHashKey = record.explicitHashKey;
+    this.#isMarked = record.origin !== undefined;
+    this.tryAdd(record, key, Infinity, Infinity);
   }
 
-  get count(): number {
-    return this.#records.length;
-  }
-
-  /** Adds the record if the Kinesis record stays within its limits. The first one always fits. */
-  tryAdd(record: PendingRecord, data: Uint8Array, limits: AggregateLimits): boolean {
-    const first = this.#records[0];
-    if (first === undefined) {
-      this.#alone = Buffer.from(data);
-      this.#records.push(record);
-      return true;
-    }
-    if (this.#records.length >= limits.maxRecords) return false;
-    if (this.#alone !== undefined && this.encoder.count === 0) {
-      // What cannot be in company is not encoded.
-      if (this.#alone.length + data.length + first.partitionKeyBytes > limits.maxBytes)
-        return false;
-      this.#encode(first, this.#alone, Infinity);
-    }
-    if (!this.#encode(record, data, limits.maxBytes - first.partitionKeyBytes)) return false;
-    this.#alone = undefined;
-    this.#records.push(record);
+  /**
+   * Adds a record if the Kinesis record stays within its limits.
+   *
+   * @param maxBytes - Kinesis record with its partition key. Unit: bytes.
+   */
+  tryAdd(record: PendingRecord, key: HashedKey, maxBytes: number, maxRecords: number): boolean {
+    const { explicitHashKey, data, origin } = record;
+    if (this.encoder.count >= maxRecords) return false;
+    const maxPayloadBytes = maxBytes - this.#partitionKeyBytes;
+    if (!this.encoder.addWithin(maxPayloadBytes, key, explicitHashKey, data, origin)) return false;
+    this.#records.add(record, key.bytes);
     return true;
   }
 
   /** Ends it. The encoder is empty afterwards. */
   close(dueMs: number): Entry {
-    const alone = this.#alone;
-    const isMarked = this.#records[0]?.origin !== undefined;
-    if (alone && !isMarked && !looksEncoded(alone)) {
-      this.encoder.reset();
-      return new Entry(this.#records, false, alone, dueMs);
-    }
-    if (alone && this.encoder.count === 0) {
-      this.#encode(this.#records[0] as PendingRecord, alone, Infinity);
-    }
-    const raw = this.encoder.finishUnsummed();
-    this.encoder.reset();
-    return new Entry(this.#records, true, raw, dueMs);
-  }
-
-  #encode(record: PendingRecord, data: Uint8Array, maxBytes: number): boolean {
-    return this.encoder.addWithin(
-      maxBytes,
-      record.partitionKey,
-      record.partitionKeyBytes,
-      record.partitionKeyHash,
-      record.explicitHashKey,
-      data,
-      record.origin,
-    );
+    const { encoder } = this;
+    const alone = encoder.count === 1 && !this.#isMarked ? encoder.copyLastData() : undefined;
+    const isAggregate = alone === undefined || looksEncoded(alone);
+    const raw = isAggregate ? encoder.finishUnsummed() : alone;
+    encoder.reset();
+    const key = {
+      partitionKey: this.#partitionKey,
+      partitionKeyBytes: this.#partitionKeyBytes,
+      explicitHashKey: this.#explicitHashKey,
+    };
+    return new Entry(this.#records, key, isAggregate, raw, dueMs);
   }
 }
 
 /** One record as a Kinesis record of its own, for streams whose readers know no aggregates. */
-export function unaggregatedEntry(record: PendingRecord, data: Uint8Array, dueMs: number): Entry {
+export function unaggregatedEntry(record: PendingRecord, key: HashedKey, dueMs: number): Entry {
+  const { data, group, partitionKey, explicitHashKey } = record;
   const payload = looksEncoded(data) ? storeInEnvelope(data, 'data') : Buffer.from(data);
-  return new Entry([record], false, payload, dueMs);
+  const records = new HeldRecords(group);
+  records.add(record, key.bytes);
+  return new Entry(
+    records,
+    { partitionKey, partitionKeyBytes: key.bytes, explicitHashKey },
+    false,
+    payload,
+    dueMs,
+  );
 }
 
 /** Readers would take something off that the user put there. */

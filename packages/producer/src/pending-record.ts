@@ -1,5 +1,7 @@
 import { ShardlineError } from '@shardline/shared';
 
+import type { FlushGroup } from './flush-group.js';
+
 /** One try to store a Kinesis record; shared by the user records in it. */
 export interface Attempt {
   /** Epoch milliseconds. */
@@ -47,30 +49,23 @@ export interface UndeliverableRecord {
   readonly error: PutError;
 }
 
-/** Records that were put between two flushes; a flush waits until none of them is outstanding. */
-export interface FlushGroup {
-  outstanding: number;
-  previous: FlushGroup | undefined;
-  readonly waiters: (() => void)[];
+/** Who waits for a record that was put; nobody waits for one that was offered. */
+export interface Caller {
+  resolve(receipt: PutReceipt): void;
+  reject(error: Error): void;
 }
 
-/** A user record on its way. Its data is in the aggregate or the Kinesis record that holds it. */
+/** A user record that is in no Kinesis record yet. */
 export interface PendingRecord {
-  readonly partitionKey: string;
-  readonly partitionKeyBytes: number;
-  /** Always the same for the same partition key, for look-ups. */
-  readonly partitionKeyHash: number;
-  readonly explicitHashKey: string | undefined;
+  partitionKey: string;
+  explicitHashKey: string | undefined;
+  data: Uint8Array;
   /** Data and partition key, as counted by the buffer. */
-  readonly bytes: number;
+  bytes: number;
   /** When it is given up, on the monotonic clock; counted from when there was room for it. */
   expiresMs: number;
   group: FlushGroup;
   /** Marks it so that readers know a copy; undefined unless the producer is idempotent. */
   origin: string | undefined;
-  /** Whoever put it has been told; what still comes of it is of no consequence. */
-  isSettled: boolean;
-  /** Undefined for records that were offered. */
-  resolve: ((receipt: PutReceipt) => void) | undefined;
-  reject: ((error: Error) => void) | undefined;
+  caller: Caller | undefined;
 }

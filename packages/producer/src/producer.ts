@@ -4,10 +4,8 @@ import { Writable } from 'node:stream';
 import {
   ByteBudget,
   canonicalHashKey,
-  type HashKeyWords,
-  hashPartitionKey,
+  HashedKey,
   isShardlineError,
-  parseHashKey,
   publishDiagnostics,
   ShardlineError,
   type ShardMapMessage,
@@ -17,6 +15,7 @@ import {
 import { Admission } from './admission.js';
 import { Dispatcher } from './dispatcher.js';
 import type { Entry } from './entry.js';
+import { FlushGroup } from './flush-group.js';
 import { type HotKey, HotKeys } from './hot-keys.js';
 import {
   type ProducerOptions,
@@ -26,7 +25,7 @@ import {
 } from './options.js';
 import {
   type Attempt,
-  type FlushGroup,
+  type Caller,
   type PendingRecord,
   PutError,
   type PutReceipt,
@@ -73,17 +72,16 @@ export interface ProducerStats {
   readonly hotKeys: readonly HotKey[];
 }
 
-interface Arrival {
-  readonly record: PendingRecord;
-  readonly data: Uint8Array;
-}
-
 const HOT_KEY_COUNTERS = 100;
 const TOP = 10;
 /** Characters, at most. @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecordsRequestEntry.html */
 const MAX_PARTITION_KEY_CHARACTERS = 256;
 /** Any stream's, its partition key included. @see https://docs.aws.amazon.com/streams/latest/dev/large-records.html */
 const LARGEST_RECORD_BYTES = 10 * 2 ** 20;
+/** Room that ends a drain(): as much as this, or this part of what the buffer holds. */
+const DRAIN_RECORDS = 1_000;
+const DRAIN_BYTES = 2 ** 18;
+const DRAIN_SHARE = 8;
 /** A listing that is due for its age is asked for at most this often. */
 const REFRESH_PAUSE_MS = 1_000;
 
@@ -107,11 +105,12 @@ export class Producer<Data = string | Uint8Array> {
   /** Aborts what waits for room when close() begins, and what waits for the service when it ends. */
   readonly #closing = new AbortController();
   readonly #stopping = new AbortController();
-  /** Hash key of the record that was prepared last. */
-  readonly #hashKey = new Uint32Array(4);
+  /** The record that was prepared last, and its key: used again for the next one. */
+  readonly #key = new HashedKey();
+  readonly #prepared: PendingRecord;
   /** Records that wait for the first listing of the shards. */
-  #arrivals: Arrival[] = [];
-  #group: FlushGroup = { outstanding: 0, previous: undefined, waiters: [] };
+  #arrivals: PendingRecord[] = [];
+  #group = new FlushGroup();
   #flushes = 0;
   #refreshing: Promise<void> | undefined;
   #refreshedMs = -Infinity;
@@ -170,13 +169,20 @@ export class Producer<Data = string | Uint8Array> {
       {
         delivered: (entry, shardId, sequenceNumber) =>
           this.#onDelivered(entry, shardId, sequenceNumber),
-        failed: (records, error, entry) => {
-          this.#giveUndeliverable(records, error, entry);
-          this.#onFailed(records, error);
-        },
+        failed: (entry, indexes, error) => this.#onEntryFailed(entry, indexes, error),
         refreshShards: () => this.#refresh('mispredicted'),
       },
     );
+    this.#prepared = {
+      partitionKey: '',
+      explicitHashKey: undefined,
+      data: Buffer.alloc(0),
+      bytes: 0,
+      expiresMs: 0,
+      group: this.#group,
+      origin: undefined,
+      caller: undefined,
+    };
     this.#hotKeys = resolved.trackHotKeys ? new HotKeys(HOT_KEY_COUNTERS) : undefined;
     if (resolved.closeOnSigterm) process.once('SIGTERM', this.#onSigterm);
   }
@@ -188,21 +194,14 @@ export class Producer<Data = string | Uint8Array> {
    * `CLOSED`, with its attempts; ShardlineError `INVALID_RECORD`, `RECORD_TOO_LARGE` before any.
    * `signal.reason` if the signal aborts while the record waits for room; later it changes nothing.
    */
-  put(
-    record: PutRecord<Data>,
-    options: { readonly signal?: AbortSignal } = {},
-  ): Promise<PutReceipt> {
+  put(record: PutRecord<Data>, options?: { readonly signal?: AbortSignal }): Promise<PutReceipt> {
     return new Promise((resolve, reject) => {
       // What is thrown in here rejects the promise.
-      const { signal } = options;
-      signal?.throwIfAborted();
-      const data = this.#dataOf(record);
-      const pending = this.#prepare(record, data);
-      pending.resolve = resolve;
-      pending.reject = reject;
+      options?.signal?.throwIfAborted();
+      const pending = this.#prepare(record, { resolve, reject });
       // No await where there is room: a put before close() is part of its flush.
-      if (this.#admission.tryEnter(pending.bytes)) this.#add(pending, data, this.#hashKey);
-      else this.#admission.enter(pending.bytes, () => this.#add(pending, data), reject, signal);
+      if (this.#admission.tryEnter(pending.bytes)) this.#add(pending);
+      else this.#enter({ ...pending }, () => {}, reject, options?.signal);
     });
   }
 
@@ -221,32 +220,37 @@ export class Producer<Data = string | Uint8Array> {
         { value: 'onOutcome' },
       );
     }
-    const data = this.#dataOf(record);
-    const pending = this.#prepare(record, data);
+    const pending = this.#prepare(record, undefined);
     if (!this.#admission.tryEnter(pending.bytes)) {
       this.#refusedBytes = pending.bytes;
       return false;
     }
-    this.#add(pending, data, this.#hashKey);
+    this.#add(pending);
     return true;
   }
 
-  /** Resolves when there is room for the record that {@link offer} refused last, or on close(). */
+  /**
+   * Resolves when there is room for the record that {@link offer} refused last, and for some more, so
+   * that not every record is refused once; or on close().
+   */
   drain(): Promise<void> {
-    const bytes = this.#refusedBytes;
+    const { capacityRecords, capacityBytes } = this.#admission;
+    const records = Math.min(DRAIN_RECORDS, Math.ceil(capacityRecords / DRAIN_SHARE));
+    const someBytes = Math.min(DRAIN_BYTES, Math.ceil(capacityBytes / DRAIN_SHARE));
+    const bytes = Math.max(this.#refusedBytes, someBytes);
     return new Promise((resolve) => {
       const giveBack = (): void => {
         resolve();
-        this.#admission.leave(1, bytes);
+        this.#admission.leave(records, bytes);
       };
-      this.#admission.enter(bytes, giveBack, () => resolve());
+      this.#admission.enter(records, bytes, giveBack, () => resolve());
     });
   }
 
   /** Stores records; one result a record, in order. */
   putMany(
     records: Iterable<PutRecord<Data>>,
-    options: { readonly signal?: AbortSignal } = {},
+    options?: { readonly signal?: AbortSignal },
   ): Promise<PromiseSettledResult<PutReceipt>[]> {
     return Promise.allSettled(Array.from(records, (record) => this.put(record, options)));
   }
@@ -271,17 +275,10 @@ export class Producer<Data = string | Uint8Array> {
 
   /** Resolves when every record that was put before is stored or given up. */
   async flush(): Promise<void> {
-    const group = this.#group;
-    const next: FlushGroup = { outstanding: 0, previous: group, waiters: [] };
-    this.#group = next;
+    this.#group = new FlushGroup(this.#group);
     this.#flushes += 1;
     this.#dispatcher.isFlushing = true;
-    for (let each: FlushGroup | undefined = group; each; each = each.previous) {
-      const { waiters } = each;
-      if (each.outstanding > 0) await new Promise<void>((resolve) => waiters.push(resolve));
-    }
-    // Nobody needs to ask the settled groups again.
-    next.previous = undefined;
+    await this.#group.previousSettled();
     this.#flushes -= 1;
     if (this.#flushes === 0) this.#dispatcher.isFlushing = false;
   }
@@ -339,17 +336,23 @@ export class Producer<Data = string | Uint8Array> {
 
   /** Resolves once the record is admitted, not once it is stored. */
   async #writeOne(record: PutRecord<Data>, onFailure: (error: Error) => void): Promise<void> {
-    const data = this.#dataOf(record);
-    const pending = this.#prepare(record, data);
-    pending.resolve = () => {};
-    pending.reject = onFailure;
-    await new Promise<void>((resolve, reject) => {
-      const add = (): void => {
-        this.#add(pending, data);
-        resolve();
-      };
-      this.#admission.enter(pending.bytes, add, reject);
-    });
+    const pending = this.#prepare(record, { resolve: () => {}, reject: onFailure });
+    await new Promise<void>((resolve, reject) => this.#enter({ ...pending }, resolve, reject));
+  }
+
+  /** Adds a record when there is room for it. */
+  #enter(
+    record: PendingRecord,
+    onAdded: () => void,
+    onRefused: (error: Error) => void,
+    signal?: AbortSignal,
+  ): void {
+    const add = (): void => {
+      this.#key.set(record.partitionKey, record.explicitHashKey);
+      this.#add(record);
+      onAdded();
+    };
+    this.#admission.enter(1, record.bytes, add, onRefused, signal);
   }
 
   #dataOf(record: PutRecord<Data>): Uint8Array {
@@ -364,56 +367,45 @@ export class Producer<Data = string | Uint8Array> {
     );
   }
 
-  /** Checks a record, and leaves its hash key behind. */
-  #prepare(record: PutRecord<Data>, data: Uint8Array): PendingRecord {
+  /** Checks a record. What it returns is used again for the next one, as is the key. */
+  #prepare(record: PutRecord<Data>, caller: Caller | undefined): PendingRecord {
+    const data = this.#dataOf(record);
     const partitionKey =
       record.partitionKey ?? this.#options.partitionKey?.(record.data) ?? randomUUID();
     checkPartitionKey(partitionKey);
-    // Hashed here for its length too; a record that is added at once is not hashed again.
-    const hashKey = this.#hashKey;
-    const partitionKeyBytes = hashPartitionKey(partitionKey, hashKey);
-    const partitionKeyHash = (hashKey[0] ?? 0) >>> 2;
-    let explicitHashKey: string | undefined;
-    if (record.explicitHashKey !== undefined) {
-      explicitHashKey = canonicalHashKey(record.explicitHashKey);
-      parseHashKey(explicitHashKey, hashKey);
-    }
-    const bytes = data.length + partitionKeyBytes;
+    const explicitHashKey =
+      record.explicitHashKey === undefined ? undefined : canonicalHashKey(record.explicitHashKey);
+    this.#key.set(partitionKey, explicitHashKey);
+    const bytes = data.length + this.#key.bytes;
     const largestBytes = this.#router.map ? this.#router.maxRecordBytes : LARGEST_RECORD_BYTES;
     checkSize(bytes, Math.min(largestBytes, this.#admission.capacityBytes));
-    return {
-      partitionKey,
-      partitionKeyBytes,
-      partitionKeyHash,
-      explicitHashKey,
-      bytes,
-      expiresMs: 0,
-      group: this.#group,
-      origin: undefined,
-      isSettled: false,
-      resolve: undefined,
-      reject: undefined,
-    };
+    const prepared = this.#prepared;
+    prepared.partitionKey = partitionKey;
+    prepared.explicitHashKey = explicitHashKey;
+    prepared.data = data;
+    prepared.bytes = bytes;
+    prepared.caller = caller;
+    return prepared;
   }
 
   // The way in
 
-  /** Takes a record there is room for. @param hashKey - The record's, if it is known. */
-  #add(record: PendingRecord, data: Uint8Array, hashKey?: HashKeyWords): void {
+  /** Takes a record there is room for; its key was hashed last. */
+  #add(record: PendingRecord): void {
     const nowMs = this.#options.clock.monotonicMs();
     record.expiresMs = nowMs + this.#options.recordTtlMs;
     record.group = this.#group;
     record.origin = this.#origin();
-    if (hashKey) this.#hotKeys?.add(hashKey);
-    this.#group.outstanding += 1;
+    this.#hotKeys?.add(this.#key.words);
+    this.#group.enter(1);
     this.#received += 1;
     const { map } = this.#router;
     if (!map) {
-      this.#arrivals.push({ record, data: Buffer.from(data) });
+      this.#arrivals.push({ ...record, data: Buffer.from(record.data) });
       void this.#refresh('start');
       return;
     }
-    this.#dispatcher.onAdded(record.bytes, this.#router.add(record, data, nowMs, hashKey));
+    this.#dispatcher.onAdded(record.bytes, this.#router.add(record, this.#key, nowMs));
     if (nowMs - map.loadedMs > this.#options.shardMapMaxAgeMs) void this.#refresh('periodic');
   }
 
@@ -446,15 +438,14 @@ export class Producer<Data = string | Uint8Array> {
       this.#onLoadFailed(error);
       return;
     }
-    for (const arrival of this.#arrivals.splice(0)) {
-      const { record, data } = arrival;
+    for (const record of this.#arrivals.splice(0)) {
       try {
         checkSize(record.bytes, this.#router.maxRecordBytes);
       } catch (error) {
-        this.#rejectArrivals([arrival], error);
+        this.#rejectArrivals([record], error);
         continue;
       }
-      this.#router.add(record, data, clock.monotonicMs());
+      this.#router.addMoved(record, clock.monotonicMs());
     }
   }
 
@@ -465,8 +456,8 @@ export class Producer<Data = string | Uint8Array> {
     const givesUpAll = !waitsWhenRefused || this.#stopping.signal.aborted;
     const nowMs = clock.monotonicMs();
     const arrivals = this.#arrivals.splice(0);
-    const isOver = ({ record }: Arrival): boolean => givesUpAll || record.expiresMs <= nowMs;
-    this.#arrivals = arrivals.filter((arrival) => !isOver(arrival));
+    const isOver = ({ expiresMs }: PendingRecord): boolean => givesUpAll || expiresMs <= nowMs;
+    this.#arrivals = arrivals.filter((record) => !isOver(record));
     this.#rejectArrivals(arrivals.filter(isOver), error);
     // Also for records that came in just now, into the room of those that were given up.
     if (this.#arrivals.length === 0) return;
@@ -476,20 +467,26 @@ export class Producer<Data = string | Uint8Array> {
     );
   }
 
-  #rejectArrivals(arrivals: readonly Arrival[], error: unknown): void {
+  #rejectArrivals(records: readonly PendingRecord[], error: unknown): void {
     const cause = isShardlineError(error)
       ? error
       : new ShardlineError('SERVICE_UNAVAILABLE', 'the shards could not be listed', {
           cause: error,
         });
-    if (arrivals.length === 0) return;
+    if (records.length === 0) return;
     const failure = new PutError(cause, []);
-    this.#options.onUndeliverable?.(
-      arrivals.map(({ record, data }) => undeliverable(record, Buffer.from(data), failure)),
-    );
+    this.#options.onUndeliverable?.(records.map((record) => undeliverable(record, failure)));
+    const first = records.reduce((min, { expiresMs }) => Math.min(min, expiresMs), Infinity);
+    let bytes = 0;
+    for (const record of records) {
+      record.group.leave(1);
+      bytes += record.bytes;
+    }
     this.#onFailed(
-      arrivals.map(({ record }) => record),
+      records.map(({ caller }) => caller),
       failure,
+      bytes,
+      first,
     );
   }
 
@@ -497,76 +494,81 @@ export class Producer<Data = string | Uint8Array> {
 
   #onDelivered(entry: Entry, shardId: string, sequenceNumber: string): void {
     const { isAggregate, attempts, records } = entry;
-    let offered = 0;
-    const open = records.filter(({ isSettled }) => !isSettled);
-    records.forEach(({ resolve, bytes, partitionKeyBytes, isSettled }, index) => {
-      if (isSettled) return;
-      this.#userBytes += bytes - partitionKeyBytes;
-      if (!resolve) offered += 1;
-      else {
+    const { open, bytes, dataBytes, nextExpiryMs } = records;
+    let offered = open;
+    if (records.hasCallers) {
+      for (const index of records.openIndexes()) {
+        const caller = records.caller(index);
+        if (!caller) continue;
+        offered -= 1;
         const subSequenceNumber = isAggregate ? index : undefined;
-        resolve({ shardId, sequenceNumber, subSequenceNumber, attempts });
+        caller.resolve({ shardId, sequenceNumber, subSequenceNumber, attempts });
       }
-    });
-    this.#delivered += open.length;
-    this.#release(open);
-    this.#publishSettled(open, entry.attempts, shardId, undefined);
+    }
+    records.settleAll();
+    this.#delivered += open;
+    this.#userBytes += dataBytes;
+    this.#admission.leave(open, bytes);
+    this.#publishSettled(open, attempts, nextExpiryMs, shardId, undefined);
     if (offered > 0) {
       this.#options.onOutcome?.({ stored: true, userRecords: offered, shardId, sequenceNumber });
     }
   }
 
-  #onFailed(records: readonly PendingRecord[], error: PutError): void {
+  /** @param indexes - Those that failed; the entry's other records go on. */
+  #onEntryFailed(entry: Entry, indexes: readonly number[], error: PutError): void {
+    const { records } = entry;
+    const { onUndeliverable } = this.#options;
+    const { nextExpiryMs } = records;
+    const isWhole = indexes.length === records.open;
+    // Taken out of the payload only if anybody wants to know.
+    const userRecords = onUndeliverable || !isWhole ? entry.userRecords() : [];
+    const failed = indexes.flatMap((index) => userRecords[index] ?? []);
+    onUndeliverable?.(failed.map((record) => undeliverable(record, error)));
+    const callers = indexes.map((index) => records.caller(index));
+    let { bytes } = records;
+    if (isWhole) records.settleAll();
+    else {
+      for (const [position, { partitionKey, data }] of failed.entries()) {
+        const keyBytes = Buffer.byteLength(partitionKey);
+        records.settle(indexes[position] as number, data.length + keyBytes, keyBytes);
+      }
+      bytes -= records.bytes;
+    }
+    this.#onFailed(callers, error, bytes, nextExpiryMs);
+  }
+
+  #onFailed(
+    callers: readonly (Caller | undefined)[],
+    error: PutError,
+    bytes: number,
+    expiresMs: number,
+  ): void {
     let offered = 0;
-    for (const { reject } of records) {
-      if (reject) reject(error);
+    for (const caller of callers) {
+      if (caller) caller.reject(error);
       else offered += 1;
     }
-    this.#failed += records.length;
-    this.#release(records);
-    this.#publishSettled(records, error.attempts, undefined, error.code);
+    this.#failed += callers.length;
+    this.#admission.leave(callers.length, bytes);
+    this.#publishSettled(callers.length, error.attempts, expiresMs, undefined, error.code);
     if (offered > 0) this.#options.onOutcome?.({ stored: false, userRecords: offered, error });
   }
 
-  #release(records: readonly PendingRecord[]): void {
-    let released = 0;
-    for (const record of records) {
-      const { bytes, group } = record;
-      record.isSettled = true;
-      released += bytes;
-      group.outstanding -= 1;
-      if (group.outstanding === 0) for (const waiter of group.waiters.splice(0)) waiter();
-    }
-    this.#admission.leave(records.length, released);
-  }
-
-  /** Hands over what could not be delivered, if anybody wants it: its data are taken out only then. */
-  #giveUndeliverable(records: readonly PendingRecord[], error: PutError, entry: Entry): void {
-    const { onUndeliverable } = this.#options;
-    if (!onUndeliverable) return;
-    const data = entry.userData();
-    const given = new Set(records);
-    onUndeliverable(
-      entry.records.flatMap((record, index) =>
-        given.has(record) ? undeliverable(record, data[index] as Buffer, error) : [],
-      ),
-    );
-  }
-
   #publishSettled(
-    records: readonly PendingRecord[],
+    userRecords: number,
     attempts: readonly Attempt[],
+    firstExpiresMs: number,
     shardId: string | undefined,
     error: string | undefined,
   ): void {
     publishDiagnostics('shardline:producer:settled', () => {
       const { clock, recordTtlMs, stream } = this.#options;
-      const first = records.reduce((min, { expiresMs }) => Math.min(min, expiresMs), Infinity);
       return {
         streamName: stream.name,
-        userRecords: records.length,
+        userRecords,
         attempts: attempts.length,
-        ageMs: clock.monotonicMs() - (first - recordTtlMs),
+        ageMs: clock.monotonicMs() - (firstExpiresMs - recordTtlMs),
         shardId,
         error,
       };
@@ -597,11 +599,18 @@ async function callBack(
 }
 
 function undeliverable(
-  { partitionKey, explicitHashKey }: PendingRecord,
-  data: Buffer,
+  {
+    partitionKey,
+    explicitHashKey,
+    data,
+  }: {
+    readonly partitionKey: string;
+    readonly explicitHashKey: string | undefined;
+    readonly data: Uint8Array;
+  },
   error: PutError,
 ): UndeliverableRecord {
-  return { partitionKey, explicitHashKey, data, error };
+  return { partitionKey, explicitHashKey, data: Buffer.from(data), error };
 }
 
 function checkPartitionKey(partitionKey: unknown): asserts partitionKey is string {

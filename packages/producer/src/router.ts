@@ -1,9 +1,8 @@
 import {
   AggregateEncoder,
   type Codec,
+  HashedKey,
   type HashKeyWords,
-  hashPartitionKey,
-  parseHashKey,
   sealEnvelope,
 } from '@shardline/shared';
 
@@ -33,8 +32,8 @@ export interface StreamTraits {
 const ANY_SHARD = 'any shard';
 /** Smaller payloads rarely shrink by more than an envelope's header. */
 const SMALLEST_COMPRESSED_BYTES = 256;
-/** Empty encoders kept for the next aggregates; each holds the memory its largest took. */
-const MAX_SPARE_ENCODERS = 256;
+/** Memory of empty encoders that is kept for the next aggregates. */
+const MAX_SPARE_BYTES = 2 ** 25;
 /** Weight of the latest ratio in the estimate of what compression gains. */
 const RATIO_WEIGHT = 0.2;
 /** A compressed record should end just below the limit, not just above. */
@@ -45,17 +44,24 @@ const RATIO_MARGIN = 0.95;
  * record. Knows the stream's shards; knows nothing of requests.
  */
 export class Router {
-  /** Lanes that hold something, in the order in which they are served. */
-  readonly active = new Set<ShardLane>();
+  /** Lanes with an open aggregate, the oldest first. */
+  readonly open = new Set<ShardLane>();
+  /** Lanes with entries to send, in the order in which they are served. */
+  readonly queued = new Set<ShardLane>();
   /** Bytes before and after compression of all entries that were sealed. */
   readonly compression = { rawBytes: 0, sealedBytes: 0 };
   readonly #options: RouterOptions;
   readonly #onSealed: () => void;
   readonly #spareEncoders: AggregateEncoder[] = [];
-  readonly #hashKey = new Uint32Array(4);
+  #spareBytes = 0;
+  /** The key of a record that moves. */
+  readonly #key = new HashedKey();
   #map: ShardMap | undefined;
   #lanes: ShardLane[] = [];
   #maxRecordBytes = 0;
+  /** How large an aggregate may grow so that it is of the wanted size once it is compressed. */
+  #aggregateBytes = 0;
+  #isAggregating = false;
   #ratio = 1;
   #sealing = 0;
   #isPredicting = true;
@@ -96,6 +102,9 @@ export class Router {
     const before = new Map(this.#lanes.map((lane) => [lane.shardId, lane]));
     this.#maxRecordBytes = stream.maxRecordBytes;
     this.#isPredicting = !stream.isSelfDistributing;
+    const { aggregation } = this.#options;
+    this.#isAggregating = aggregation === 'always' || (aggregation && this.#isPredicting);
+    this.#aggregateBytes = this.#wantedBytes();
     this.#map = map;
     const fresh: ShardLane[] = [];
     // Where nothing can be predicted one lane takes all.
@@ -114,7 +123,7 @@ export class Router {
       }
       this.closeOpen(gone);
       for (const entry of gone.takeAll()) this.reroute(entry, nowMs);
-      this.active.delete(gone);
+      this.queued.delete(gone);
     }
   }
 
@@ -125,23 +134,20 @@ export class Router {
   /**
    * Adds a record. A map must be there.
    *
-   * @param hashKey - The record's, if it is known.
+   * @param key - The record's.
    * @returns The moment at which its lane should be served.
    */
-  add(record: PendingRecord, data: Uint8Array, nowMs: number, hashKey?: HashKeyWords): number {
-    const lane = hashKey ? this.#laneAt(hashKey) : this.#laneOf(record);
-    this.active.add(lane);
+  add(record: PendingRecord, key: HashedKey, nowMs: number): number {
+    const lane = this.#laneAt(key.words);
     const { lingerMs, aggregationMaxRecords } = this.#options;
     if (!this.#isAggregating) {
-      this.#enqueue(lane, unaggregatedEntry(record, data, nowMs + lingerMs));
+      this.#enqueue(lane, unaggregatedEntry(record, key, nowMs + lingerMs));
       return nowMs + lingerMs;
     }
-    const limits = { maxBytes: this.#aggregateBytes(), maxRecords: aggregationMaxRecords };
-    lane.open ??= this.#openAggregate(nowMs);
-    if (!lane.open.tryAdd(record, data, limits)) {
+    if (!lane.open?.tryAdd(record, key, this.#aggregateBytes, aggregationMaxRecords)) {
       this.closeOpen(lane);
-      lane.open = this.#openAggregate(nowMs);
-      lane.open.tryAdd(record, data, limits);
+      lane.open = this.#openAggregate(record, key, nowMs);
+      this.open.add(lane);
     }
     return lane.open.openedMs + lingerMs;
   }
@@ -151,16 +157,19 @@ export class Router {
     const { open } = lane;
     if (!open) return;
     lane.open = undefined;
+    this.open.delete(lane);
     this.#enqueue(lane, this.#close(open));
   }
 
   /** Sends an entry's records to the shards that own them now, behind what waits there. */
   reroute(entry: Entry, nowMs: number): void {
     entry.isAbandoned = true;
-    const data = entry.userData();
-    entry.records.forEach((record, index) => {
-      if (!record.isSettled) this.add(record, data[index] as Buffer, nowMs);
-    });
+    for (const record of entry.pending()) this.addMoved(record, nowMs);
+  }
+
+  /** Adds a record whose key is not hashed, or no longer: see {@link add}. */
+  addMoved(record: PendingRecord, nowMs: number): number {
+    return this.add(record, this.#hashed(record), nowMs);
   }
 
   /**
@@ -168,34 +177,33 @@ export class Router {
    *
    * @param keep - Which of the entry's records.
    */
-  rerouteToFront(
-    entry: Entry,
-    nowMs: number,
-    keep: (record: PendingRecord, index: number) => boolean = () => true,
-  ): void {
+  rerouteToFront(entry: Entry, nowMs: number, keep?: (index: number) => boolean): void {
     entry.isAbandoned = true;
-    const data = entry.userData();
-    const byLane = new Map<ShardLane, number[]>();
-    entry.records.forEach((record, index) => {
-      if (record.isSettled || !keep(record, index)) return;
-      const lane = this.#laneOf(record);
-      const indexes = byLane.get(lane);
-      if (indexes) indexes.push(index);
-      else byLane.set(lane, [index]);
-    });
-    for (const [lane, indexes] of byLane) {
-      const entries = this.#regroup(entry, indexes, data, nowMs);
+    const byLane = new Map<ShardLane, PendingRecord[]>();
+    for (const record of entry.pending(keep)) {
+      const lane = this.#laneAt(this.#hashed(record).words);
+      const records = byLane.get(lane);
+      if (records) records.push(record);
+      else byLane.set(lane, [record]);
+    }
+    for (const [lane, records] of byLane) {
+      const entries = entry.isAggregate
+        ? [this.#regroup(records, nowMs)]
+        : records.map((record) => this.#alone(record, nowMs));
       for (const fresh of entries) fresh.attempts = entry.attempts;
       lane.putBack(entries);
-      this.active.add(lane);
+      this.queued.add(lane);
     }
   }
 
   /** How long the oldest record in any lane has waited. Unit: milliseconds. */
   oldestWaitingMs(nowMs: number): number {
     let oldestMs = nowMs;
-    for (const { first, open } of this.active) {
-      if (open) oldestMs = Math.min(oldestMs, open.openedMs);
+    for (const { open } of this.open) {
+      oldestMs = open?.openedMs ?? nowMs;
+      break;
+    }
+    for (const { first } of this.queued) {
       if (first) oldestMs = Math.min(oldestMs, first.dueMs - this.#options.lingerMs);
     }
     return nowMs - oldestMs;
@@ -212,53 +220,34 @@ export class Router {
 
   /** Whether every record of an entry belongs to a shard; undefined if the map does not know the shard. */
   allInside(entry: Entry, shardId: string): boolean | undefined {
-    for (const record of entry.records) {
-      this.#hash(record);
-      const owns = this.#map?.owns(shardId, this.#hashKey);
+    for (const record of entry.userRecords()) {
+      const owns = this.#map?.owns(shardId, this.#hashed(record).words);
       if (owns !== true) return owns;
     }
     return true;
   }
 
-  get #isAggregating(): boolean {
-    const { aggregation } = this.#options;
-    return aggregation === 'always' || (aggregation && this.#isPredicting);
-  }
-
-  #regroup(
-    entry: Entry,
-    indexes: readonly number[],
-    data: readonly Buffer[],
-    nowMs: number,
-  ): Entry[] {
-    if (!entry.isAggregate) {
-      return indexes.map((index) =>
-        this.#isAggregating
-          ? this.#single(entry.records[index] as PendingRecord, data[index] as Buffer, nowMs)
-          : unaggregatedEntry(entry.records[index] as PendingRecord, data[index] as Buffer, nowMs),
-      );
+  /** What fitted into a Kinesis record before, or a part of it: it always fits. */
+  #regroup(records: readonly PendingRecord[], nowMs: number): Entry {
+    const [first, ...others] = records as [PendingRecord, ...PendingRecord[]];
+    const open = this.#openAggregate(first, this.#hashed(first), nowMs);
+    for (const record of others) {
+      open.tryAdd(record, this.#hashed(record), this.#maxRecordBytes, Infinity);
     }
-    // A part of what fitted before always fits.
-    const open = this.#openAggregate(nowMs);
-    const limits = { maxBytes: this.#maxRecordBytes, maxRecords: Infinity };
-    for (const index of indexes) {
-      open.tryAdd(entry.records[index] as PendingRecord, data[index] as Buffer, limits);
-    }
-    const regrouped = this.#close(open);
-    this.#seal(regrouped);
-    return [regrouped];
-  }
-
-  #single(record: PendingRecord, data: Buffer, nowMs: number): Entry {
-    const open = this.#openAggregate(nowMs);
-    open.tryAdd(record, data, { maxBytes: this.#maxRecordBytes, maxRecords: 1 });
     const entry = this.#close(open);
     this.#seal(entry);
     return entry;
   }
 
+  #alone(record: PendingRecord, nowMs: number): Entry {
+    return this.#isAggregating
+      ? this.#regroup([record], nowMs)
+      : unaggregatedEntry(record, this.#hashed(record), nowMs);
+  }
+
   #enqueue(lane: ShardLane, entry: Entry): void {
     lane.push(entry);
+    this.queued.add(lane);
     this.#seal(entry);
   }
 
@@ -291,10 +280,10 @@ export class Router {
     if (!entry.isAggregate) return;
     const ratio = Math.max(raw.length / sealed.length, 1);
     this.#ratio = (1 - RATIO_WEIGHT) * this.#ratio + RATIO_WEIGHT * ratio;
+    this.#aggregateBytes = this.#wantedBytes();
   }
 
-  /** How large an aggregate may grow so that it is of the wanted size once it is compressed. */
-  #aggregateBytes(): number {
+  #wantedBytes(): number {
     const { aggregationMaxBytes, codec } = this.#options;
     const wanted =
       codec === 'stored'
@@ -304,19 +293,20 @@ export class Router {
     return Math.min(wanted, this.#maxRecordBytes);
   }
 
-  #openAggregate(nowMs: number): OpenAggregate {
-    return new OpenAggregate(nowMs, this.#spareEncoders.pop() ?? new AggregateEncoder());
+  #openAggregate(first: PendingRecord, key: HashedKey, nowMs: number): OpenAggregate {
+    const spare = this.#spareEncoders.pop();
+    this.#spareBytes -= spare?.heldBytes ?? 0;
+    return new OpenAggregate(first, key, nowMs, spare ?? new AggregateEncoder());
   }
 
   #close(open: OpenAggregate): Entry {
     const entry = open.close(open.openedMs + this.#options.lingerMs);
-    if (this.#spareEncoders.length < MAX_SPARE_ENCODERS) this.#spareEncoders.push(open.encoder);
+    const { encoder } = open;
+    if (this.#spareBytes + encoder.heldBytes <= MAX_SPARE_BYTES) {
+      this.#spareBytes += encoder.heldBytes;
+      this.#spareEncoders.push(encoder);
+    }
     return entry;
-  }
-
-  #laneOf(record: PendingRecord): ShardLane {
-    this.#hash(record);
-    return this.#laneAt(this.#hashKey);
   }
 
   #laneAt(hashKey: HashKeyWords): ShardLane {
@@ -324,9 +314,14 @@ export class Router {
     return this.#lanes[index] as ShardLane;
   }
 
-  #hash(record: PendingRecord): void {
-    const { explicitHashKey } = record;
-    if (explicitHashKey === undefined) hashPartitionKey(record.partitionKey, this.#hashKey);
-    else parseHashKey(explicitHashKey, this.#hashKey);
+  #hashed({
+    partitionKey,
+    explicitHashKey,
+  }: {
+    readonly partitionKey: string;
+    readonly explicitHashKey: string | undefined;
+  }): HashedKey {
+    this.#key.set(partitionKey, explicitHashKey);
+    return this.#key;
   }
 }

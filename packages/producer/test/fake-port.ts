@@ -129,7 +129,7 @@ export function split(
 /** An aggregate of one record: what another producer might have put into a user record. */
 export function foreignAggregate(): Buffer {
   const encoder = new AggregateEncoder();
-  encoder.add('k', 1, undefined, Buffer.from('inner'));
+  encoder.add('k', undefined, Buffer.from('inner'));
   return encoder.finish();
 }
 

@@ -51,10 +51,8 @@ export {
 export {
   canonicalHashKey,
   hashKeyFromBigInt,
-  hashKeyOf,
   hashKeyToBigInt,
   type HashKeyWords,
-  hashPartitionKey,
   MAX_HASH_KEY,
   parseHashKey,
 } from './hash-key.js';
@@ -66,6 +64,7 @@ export {
   parseHashRange,
   rangeHolds,
 } from './hash-range.js';
+export { HashedKey, hashKeyOf, hashPartitionKey } from './partition-key.js';
 export { type Random, systemRandom } from './random.js';
 export {
   type DamagePolicy,

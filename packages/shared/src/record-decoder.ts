@@ -7,13 +7,9 @@ import {
 } from './aggregation/decoder.js';
 import { DEFAULT_MAX_RAW_BYTES, openEnvelope, readEnvelopeHeader } from './compression/envelope.js';
 import { isShardlineError, ShardlineError } from './errors.js';
-import {
-  hashKeyFromBigInt,
-  hashPartitionKey,
-  type HashKeyWords,
-  parseHashKey,
-} from './hash-key.js';
+import { hashKeyFromBigInt, type HashKeyWords, parseHashKey } from './hash-key.js';
 import { type HashRange, rangeHolds } from './hash-range.js';
+import { hashPartitionKey } from './partition-key.js';
 
 /** A record as GetRecords, SubscribeToShard and the SDK give it. */
 export interface KinesisRecord {

@@ -21,7 +21,7 @@ function record(data: Uint8Array | string, sequenceNumber = '100'): KinesisRecor
 
 function aggregate(...keys: string[]): Buffer {
   const encoder = new AggregateEncoder();
-  for (const key of keys) encoder.add(key, key.length, undefined, Buffer.from(`data of ${key}`));
+  for (const key of keys) encoder.add(key, undefined, Buffer.from(`data of ${key}`));
   return encoder.finish();
 }
 
@@ -83,7 +83,7 @@ describe('decodeRecords', () => {
       { data: inner, isAggregated: false },
     ]);
     const encoder = new AggregateEncoder();
-    encoder.add('k', 1, undefined, inner);
+    encoder.add('k', undefined, inner);
     expect(decodeRecords([record(encoder.finish())])).toMatchObject([
       { partitionKey: 'k', data: inner },
     ]);
@@ -172,8 +172,8 @@ describe('decodeRecords', () => {
 
     it('goes by the explicit hash key where there is one', () => {
       const encoder = new AggregateEncoder();
-      encoder.add(high, 1, '0', Buffer.from('x'));
-      encoder.add(low, 1, (hashKeyOf(low) + 1n).toString(), Buffer.from('y'));
+      encoder.add(high, '0', Buffer.from('x'));
+      encoder.add(low, (hashKeyOf(low) + 1n).toString(), Buffer.from('y'));
       const records = decodeRecords([record(encoder.finish())], { hashRange: lowerHalf });
       expect(records).toMatchObject([{ partitionKey: high, explicitHashKey: '0' }]);
     });

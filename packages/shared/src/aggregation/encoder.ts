@@ -1,8 +1,8 @@
 import { writeChecksums } from '../md5/checksums.js';
+import { HashedKey } from '../partition-key.js';
 import { AGGREGATE_MAGIC, ENVELOPE_BYTES, ORIGIN_TAG, TAG, varintBytes } from './format.js';
 
 const SMALLEST_REGION_BYTES = 512;
-const SHORT_TEXT_BYTES = 64;
 const ABSENT = -1;
 const EMPTY = Buffer.alloc(0);
 const FEWEST_SLOTS = 16;
@@ -14,10 +14,12 @@ const FEWEST_SLOTS = 16;
  * Data is copied once, on {@link add}. Explicit hash keys must be canonical decimals.
  */
 export class AggregateEncoder {
-  readonly #partitionKeys = new StringTable(TAG.partitionKeyTable);
-  readonly #explicitHashKeys = new StringTable(TAG.explicitHashKeyTable);
+  readonly #partitionKeys = new KeyTable(TAG.partitionKeyTable);
+  /** Few producers give any. */
+  #explicitHashKeys: KeyTable | undefined;
   readonly #records = new Region();
   #count = 0;
+  #lastDataBytes = 0;
 
   /** User records added. */
   get count(): number {
@@ -29,90 +31,58 @@ export class AggregateEncoder {
     return (
       ENVELOPE_BYTES +
       this.#partitionKeys.sizeBytes +
-      this.#explicitHashKeys.sizeBytes +
+      (this.#explicitHashKeys?.sizeBytes ?? 0) +
       this.#records.length
     );
   }
 
-  /** Exact length of what {@link finish} would return after adding this record. */
-  sizeBytesWith(
-    partitionKey: string,
-    partitionKeyBytes: number,
-    explicitHashKey: string | undefined,
-    dataBytes: number,
-    origin?: string,
-  ): number {
-    const keyIndex = this.#partitionKeys.indexOf(partitionKey, hashText(partitionKey));
-    let size = this.sizeBytes;
-    if (keyIndex < 0) size += entryBytes(partitionKeyBytes);
-    let inner =
-      1 +
-      varintBytes(keyIndex < 0 ? this.#partitionKeys.count : keyIndex) +
-      dataFieldBytes(dataBytes);
-    if (explicitHashKey !== undefined) {
-      const hashIndex = this.#explicitHashKeys.indexOf(explicitHashKey, hashText(explicitHashKey));
-      if (hashIndex < 0) size += entryBytes(explicitHashKey.length);
-      inner += 1 + varintBytes(hashIndex < 0 ? this.#explicitHashKeys.count : hashIndex);
-    }
-    if (origin !== undefined) inner += tagFieldBytes(origin);
-    return size + 1 + varintBytes(inner) + inner;
+  /** Memory it holds, in use or not. Unit: bytes. */
+  get heldBytes(): number {
+    return this.#partitionKeys.heldBytes + this.#records.capacityBytes;
   }
 
-  /**
-   * @param partitionKeyBytes - The key's length in UTF-8.
-   * @param origin - ASCII of at most 100 characters that marks the record; other readers ignore it.
-   */
+  /** @param origin - ASCII of at most 100 characters that marks the record; other readers ignore it. */
   add(
     partitionKey: string,
-    partitionKeyBytes: number,
     explicitHashKey: string | undefined,
     data: Uint8Array,
     origin?: string,
   ): void {
-    const keyHash = hashText(partitionKey);
-    this.addWithin(
-      Infinity,
-      partitionKey,
-      partitionKeyBytes,
-      keyHash,
-      explicitHashKey,
-      data,
-      origin,
-    );
+    scratchKey.set(partitionKey);
+    this.addWithin(Infinity, scratchKey, explicitHashKey, data, origin);
   }
 
   /**
    * As {@link add}, unless {@link finish} would return more bytes than a limit then.
    *
-   * @param keyHash - Any number below 2^30 that is always the same for the same key.
    * @returns False if it was not added.
    */
   addWithin(
     maxBytes: number,
-    partitionKey: string,
-    partitionKeyBytes: number,
-    keyHash: number,
+    partitionKey: HashedKey,
     explicitHashKey: string | undefined,
     data: Uint8Array,
     origin: string | undefined,
   ): boolean {
     const partitionKeys = this.#partitionKeys;
-    const records = this.#records;
-    let keyIndex = partitionKeys.indexOf(partitionKey, keyHash);
+    const dataBytes = data.length;
     let newBytes = 0;
+    let keyIndex = partitionKeys.indexOf(partitionKey);
     const isNewKey = keyIndex === ABSENT;
     if (isNewKey) {
       keyIndex = partitionKeys.count;
-      newBytes = entryBytes(partitionKeyBytes);
+      newBytes = entryBytes(partitionKey.bytes);
     }
-    let inner = 1 + varintBytes(keyIndex) + dataFieldBytes(data.length);
+    let inner = 1 + varintBytes(keyIndex) + 1 + varintBytes(dataBytes) + dataBytes;
     let hashIndex = ABSENT;
     let isNewHash = false;
     if (explicitHashKey !== undefined) {
-      hashIndex = this.#explicitHashKeys.indexOf(explicitHashKey, hashText(explicitHashKey));
+      scratchHash.set(explicitHashKey);
+      const hashKeys = (this.#explicitHashKeys ??= new KeyTable(TAG.explicitHashKeyTable));
+      hashIndex = hashKeys.indexOf(scratchHash);
       isNewHash = hashIndex === ABSENT;
       if (isNewHash) {
-        hashIndex = this.#explicitHashKeys.count;
+        hashIndex = hashKeys.count;
         newBytes += entryBytes(explicitHashKey.length);
       }
       inner += 1 + varintBytes(hashIndex);
@@ -120,11 +90,9 @@ export class AggregateEncoder {
     if (origin !== undefined) inner += tagFieldBytes(origin);
     const recordBytes = 1 + varintBytes(inner) + inner;
     if (this.sizeBytes + newBytes + recordBytes > maxBytes) return false;
-    if (isNewKey) partitionKeys.add(partitionKey, partitionKeyBytes, keyHash);
-    if (isNewHash && explicitHashKey !== undefined) {
-      const { length } = explicitHashKey;
-      this.#explicitHashKeys.add(explicitHashKey, length, hashText(explicitHashKey));
-    }
+    if (isNewKey) partitionKeys.add(partitionKey);
+    if (isNewHash) this.#explicitHashKeys?.add(scratchHash);
+    const records = this.#records;
     records.reserve(recordBytes);
     records.byte(TAG.record);
     records.varint(inner);
@@ -135,11 +103,17 @@ export class AggregateEncoder {
       records.varint(hashIndex);
     }
     records.byte(TAG.data);
-    records.varint(data.length);
+    records.varint(dataBytes);
     records.bytes(data);
     if (origin !== undefined) this.#writeTag(origin);
+    this.#lastDataBytes = dataBytes;
     this.#count += 1;
     return true;
+  }
+
+  /** A copy of the data added last, which must not have had an origin. */
+  copyLastData(): Buffer {
+    return this.#records.copyEnd(this.#lastDataBytes);
   }
 
   #writeTag(origin: string): void {
@@ -148,10 +122,10 @@ export class AggregateEncoder {
     records.varint(tagBytes(origin));
     records.byte(TAG.tagKey);
     records.varint(ORIGIN_TAG.length);
-    records.text(ORIGIN_TAG, ORIGIN_TAG.length);
+    records.ascii(ORIGIN_TAG);
     records.byte(TAG.tagValue);
     records.varint(origin.length);
-    records.text(origin, origin.length);
+    records.ascii(origin);
   }
 
   /** The finished record in a buffer of its own. The encoder is unchanged. */
@@ -164,9 +138,9 @@ export class AggregateEncoder {
   /** As {@link finish}, with room for the checksum, which {@link sumAggregates} fills in. */
   finishUnsummed(): Buffer {
     const result = Buffer.allocUnsafe(this.sizeBytes);
-    AGGREGATE_MAGIC.copy(result);
+    result.set(AGGREGATE_MAGIC);
     let at = this.#partitionKeys.copyTo(result, AGGREGATE_MAGIC.length);
-    at = this.#explicitHashKeys.copyTo(result, at);
+    at = this.#explicitHashKeys?.copyTo(result, at) ?? at;
     this.#records.copyTo(result, at);
     return result;
   }
@@ -174,7 +148,7 @@ export class AggregateEncoder {
   /** Makes it empty again, keeping its memory. */
   reset(): void {
     this.#partitionKeys.reset();
-    this.#explicitHashKeys.reset();
+    this.#explicitHashKeys?.reset();
     this.#records.length = 0;
     this.#count = 0;
   }
@@ -185,12 +159,11 @@ export function sumAggregates(aggregates: readonly Uint8Array[]): void {
   writeChecksums(aggregates, AGGREGATE_MAGIC.length);
 }
 
+const scratchKey = new HashedKey();
+const scratchHash = new HashedKey();
+
 function entryBytes(keyBytes: number): number {
   return 1 + varintBytes(keyBytes) + keyBytes;
-}
-
-function dataFieldBytes(dataBytes: number): number {
-  return 1 + varintBytes(dataBytes) + dataBytes;
 }
 
 function tagBytes(origin: string): number {
@@ -201,104 +174,27 @@ function tagFieldBytes(origin: string): number {
   return 2 + tagBytes(origin);
 }
 
-/**
- * A repeated string field in which each text stands once. Found by hashes the caller has anyway: a Map
- * would compute its own of every key, and keep what it allocates.
- */
-class StringTable {
-  readonly #tag: number;
-  readonly #texts: string[] = [];
-  readonly #region = new Region();
-  /** Index and one, by hash; 0 is free. Its length is a power of two, at least twice the count. */
-  #slots = new Int32Array(FEWEST_SLOTS);
-  #hashes = new Int32Array(FEWEST_SLOTS);
-
-  constructor(tag: number) {
-    this.#tag = tag;
-  }
-
-  get count(): number {
-    return this.#texts.length;
-  }
-
-  get sizeBytes(): number {
-    return this.#region.length;
-  }
-
-  indexOf(text: string, hash: number): number {
-    const slots = this.#slots;
-    const mask = slots.length - 1;
-    for (let at = hash & mask; ; at = (at + 1) & mask) {
-      const index = (slots[at] ?? 0) - 1;
-      if (index < 0) return ABSENT;
-      if (this.#hashes[index] === hash && this.#texts[index] === text) return index;
-    }
-  }
-
-  /** Adds a text that is not there. */
-  add(text: string, bytes: number, hash: number): void {
-    const index = this.#texts.length;
-    if ((index + 1) * 2 > this.#slots.length) this.#grow();
-    this.#texts.push(text);
-    this.#hashes[index] = hash;
-    this.#place(index, hash);
-    const region = this.#region;
-    region.reserve(entryBytes(bytes));
-    region.byte(this.#tag);
-    region.varint(bytes);
-    region.text(text, bytes);
-  }
-
-  copyTo(target: Buffer, at: number): number {
-    return this.#region.copyTo(target, at);
-  }
-
-  reset(): void {
-    if (this.#texts.length > 0) this.#slots.fill(0);
-    this.#texts.length = 0;
-    this.#region.length = 0;
-  }
-
-  #place(index: number, hash: number): void {
-    const slots = this.#slots;
-    const mask = slots.length - 1;
-    let at = hash & mask;
-    while (slots[at] !== 0) at = (at + 1) & mask;
-    slots[at] = index + 1;
-  }
-
-  #grow(): void {
-    const before = this.#hashes;
-    this.#slots = new Int32Array(this.#slots.length * 2);
-    this.#hashes = new Int32Array(this.#slots.length);
-    this.#hashes.set(before);
-    for (let index = 0; index < this.#texts.length; index += 1) {
-      this.#place(index, this.#hashes[index] ?? 0);
-    }
-  }
-}
-
-/** A hash of a text for tables; FNV-1a over its UTF-16 units. */
-function hashText(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let at = 0; at < text.length; at += 1) {
-    hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
-  }
-  return hash >>> 2;
-}
+/** Room behind what is written, so that keys can be written four bytes at a time. Unit: bytes. */
+const SLACK_BYTES = 4;
 
 /** Bytes that grow by doubling. Callers reserve before they write. */
 class Region {
   length = 0;
-  #buffer = EMPTY;
+  #buffer: Uint8Array = EMPTY;
+  #view = new DataView(EMPTY.buffer);
+
+  get capacityBytes(): number {
+    return this.#buffer.length;
+  }
 
   reserve(bytes: number): void {
-    const needed = this.length + bytes;
-    if (needed <= this.#buffer.length) return;
-    const capacity = Math.max(needed, this.#buffer.length * 2, SMALLEST_REGION_BYTES);
-    const larger = Buffer.allocUnsafeSlow(capacity);
-    this.#buffer.copy(larger, 0, 0, this.length);
+    const needed = this.length + bytes + SLACK_BYTES;
+    const { length: capacity } = this.#buffer;
+    if (needed <= capacity) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(needed, capacity * 2, SMALLEST_REGION_BYTES));
+    larger.set(this.#written());
     this.#buffer = larger;
+    this.#view = new DataView(larger.buffer);
   }
 
   byte(value: number): void {
@@ -317,24 +213,138 @@ class Region {
     this.length += 1;
   }
 
-  text(value: string, bytes: number): void {
-    const buffer = this.#buffer;
-    if (value.length === bytes && bytes <= SHORT_TEXT_BYTES) {
-      // ASCII: as many bytes as characters. A call into the runtime costs more than the loop.
-      for (let at = 0; at < bytes; at += 1) buffer[this.length + at] = value.charCodeAt(at);
-    } else {
-      buffer.write(value, this.length, bytes, 'utf8');
+  ascii(text: string): void {
+    for (let at = 0; at < text.length; at += 1) this.byte(text.charCodeAt(at));
+  }
+
+  bytes(from: Uint8Array): void {
+    this.#buffer.set(from, this.length);
+    this.length += from.length;
+  }
+
+  /** A call into the runtime for so few bytes costs more than this loop. */
+  key({ utf8Words, bytes }: HashedKey): void {
+    const view = this.#view;
+    const start = this.length;
+    for (let word = 0; word * 4 < bytes; word += 1) {
+      view.setInt32(start + word * 4, utf8Words[word] as number, true);
     }
-    this.length += bytes;
+    this.length = start + bytes;
   }
 
-  bytes(value: Uint8Array): void {
-    this.#buffer.set(value, this.length);
-    this.length += value.length;
+  /** Whether a key stands at an offset. */
+  holds(offset: number, { utf8, bytes }: HashedKey): boolean {
+    const buffer = this.#buffer;
+    for (let at = 0; at < bytes; at += 1) if (buffer[offset + at] !== utf8[at]) return false;
+    return true;
   }
 
-  copyTo(target: Buffer, at: number): number {
-    this.#buffer.copy(target, at, 0, this.length);
+  copyTo(target: Uint8Array, at: number): number {
+    target.set(this.#written(), at);
     return at + this.length;
   }
+
+  copyEnd(bytes: number): Buffer {
+    return Buffer.from(this.#buffer.subarray(this.length - bytes, this.length));
+  }
+
+  #written(): Uint8Array {
+    return this.#buffer.subarray(0, this.length);
+  }
+}
+
+/**
+ * A repeated string field in which each key stands once. Found by hashes the caller has anyway: a Map
+ * would compute its own of every key, and keep what it allocates.
+ */
+class KeyTable {
+  readonly #tag: number;
+  readonly #region = new Region();
+  /** Index and one, by hash; 0 is free. Its length is a power of two, at least twice the count. */
+  #slots = new Int32Array(FEWEST_SLOTS);
+  /** By index. */
+  #hashes = new Int32Array(FEWEST_SLOTS / 2);
+  #offsets = new Int32Array(FEWEST_SLOTS / 2);
+  #lengths = new Int32Array(FEWEST_SLOTS / 2);
+  #count = 0;
+
+  constructor(tag: number) {
+    this.#tag = tag;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get sizeBytes(): number {
+    return this.#region.length;
+  }
+
+  get heldBytes(): number {
+    return this.#region.capacityBytes + this.#slots.length * 10;
+  }
+
+  indexOf(key: HashedKey): number {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    const { tableHash, bytes } = key;
+    for (let at = tableHash & mask; ; at = (at + 1) & mask) {
+      const index = (slots[at] as number) - 1;
+      if (index < 0) return ABSENT;
+      if (this.#hashes[index] !== tableHash || this.#lengths[index] !== bytes) continue;
+      if (this.#region.holds(this.#offsets[index] as number, key)) return index;
+    }
+  }
+
+  /** Adds a key that is not there. */
+  add(key: HashedKey): void {
+    const { tableHash, bytes } = key;
+    const index = this.#count;
+    if ((index + 1) * 2 > this.#slots.length) this.#grow();
+    const region = this.#region;
+    region.reserve(entryBytes(bytes));
+    region.byte(this.#tag);
+    region.varint(bytes);
+    this.#hashes[index] = tableHash;
+    this.#lengths[index] = bytes;
+    this.#offsets[index] = region.length;
+    region.key(key);
+    this.#count = index + 1;
+    this.#place(index, tableHash);
+  }
+
+  copyTo(target: Uint8Array, at: number): number {
+    return this.#region.copyTo(target, at);
+  }
+
+  reset(): void {
+    if (this.#count > 0) this.#slots.fill(0);
+    this.#count = 0;
+    this.#region.length = 0;
+  }
+
+  #place(index: number, hash: number): void {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    let at = hash & mask;
+    while (slots[at] !== 0) at = (at + 1) & mask;
+    slots[at] = index + 1;
+  }
+
+  #grow(): void {
+    const slots = this.#slots.length * 2;
+    this.#slots = new Int32Array(slots);
+    this.#hashes = grown(this.#hashes, slots / 2);
+    this.#lengths = grown(this.#lengths, slots / 2);
+    this.#offsets = grown(this.#offsets, slots / 2);
+    for (let index = 0; index < this.#count; index += 1) {
+      this.#place(index, this.#hashes[index] as number);
+    }
+  }
+}
+
+function grown(values: Int32Array, length: number): Int32Array<ArrayBuffer> {
+  const result = new Int32Array(length);
+  result.set(values);
+  return result;
 }

@@ -1,6 +1,11 @@
 import { createHash } from 'node:crypto';
 
-import { AggregateEncoder, decodeAggregate, type DecodedAggregate } from '@shardline/shared';
+import {
+  AggregateEncoder,
+  HashedKey,
+  decodeAggregate,
+  type DecodedAggregate,
+} from '@shardline/shared';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
@@ -69,7 +74,7 @@ const GOLDEN: readonly (readonly [string, readonly Sample[], string])[] = [
 
 function encode(samples: readonly Sample[], encoder = new AggregateEncoder()): Buffer {
   for (const { key, data, hashKey } of samples) {
-    encoder.add(key, Buffer.byteLength(key), hashKey, Buffer.from(data));
+    encoder.add(key, hashKey, Buffer.from(data));
   }
   return encoder.finish();
 }
@@ -119,22 +124,23 @@ describe('AggregateEncoder', () => {
     expect(encode(samples).toString('hex')).toBe(hex);
   });
 
-  it('knows its exact size before and after each record', () => {
+  it('takes a record up to the byte it needs, and no record that needs one more', () => {
     fc.assert(
       fc.property(fc.array(anySample, { minLength: 1, maxLength: 200 }), (samples) => {
-        const encoder = new AggregateEncoder();
+        const [encoder, ahead] = [new AggregateEncoder(), new AggregateEncoder()];
+        const hashed = new HashedKey();
         for (const { key, data, hashKey } of samples) {
           const bytes = Buffer.from(data);
-          const announced = encoder.sizeBytesWith(
-            key,
-            Buffer.byteLength(key),
-            hashKey,
-            bytes.length,
-          );
-          encoder.add(key, Buffer.byteLength(key), hashKey, bytes);
-          expect(encoder.sizeBytes).toBe(announced);
+          hashed.set(key);
+          ahead.add(key, hashKey, bytes);
+          const needed = ahead.finish().length;
+          const before = encoder.finish();
+          expect(encoder.addWithin(needed - 1, hashed, hashKey, bytes, undefined)).toBe(false);
+          expect(encoder.finish().equals(before)).toBe(true);
+          expect(encoder.addWithin(needed, hashed, hashKey, bytes, undefined)).toBe(true);
+          expect(encoder.sizeBytes).toBe(needed);
         }
-        expect(encoder.finish().length).toBe(encoder.sizeBytes);
+        expect(encoder.finish().equals(ahead.finish())).toBe(true);
       }),
       { numRuns: 50 },
     );
@@ -143,11 +149,22 @@ describe('AggregateEncoder', () => {
   it('sizes an index of two bytes and data of three length bytes right', () => {
     const encoder = new AggregateEncoder();
     for (let index = 0; index < 200; index += 1)
-      encoder.add(`k${index}`, `k${index}`.length, undefined, Buffer.alloc(1));
+      encoder.add(`k${index}`, undefined, Buffer.alloc(1));
     const large = Buffer.alloc(70_000);
-    const announced = encoder.sizeBytesWith('k199', 4, undefined, large.length);
-    encoder.add('k199', 4, undefined, large);
-    expect(encoder.finish().length).toBe(announced);
+    const before = encoder.sizeBytes;
+    encoder.add('k199', undefined, large);
+    // Tag and length of the record, tag and index of its key, tag and length of its data.
+    expect(encoder.sizeBytes - before).toBe(1 + 3 + 1 + 2 + 1 + 3 + large.length);
+    expect(encoder.finish().length).toBe(encoder.sizeBytes);
+  });
+
+  it('gives back a copy of the data added last', () => {
+    const encoder = new AggregateEncoder();
+    encoder.add('k', undefined, Buffer.from('first'));
+    const copy = encoder.copyLastData();
+    encoder.add('k', undefined, Buffer.from('the second one'));
+    expect(copy.toString()).toBe('first');
+    expect(encoder.copyLastData().toString()).toBe('the second one');
   });
 
   it('starts afresh after reset, leaving the finished record alone', () => {
@@ -263,10 +280,9 @@ describe('decodeAggregate', () => {
 
   it('carries the origin of a record, which other tags do not disturb', () => {
     const encoder = new AggregateEncoder();
-    const announced = encoder.sizeBytesWith('k', 1, undefined, 3, 'producer-1:42');
-    encoder.add('k', 1, undefined, Buffer.from('abc'), 'producer-1:42');
-    encoder.add('k', 1, undefined, Buffer.from('def'));
-    expect(encoder.sizeBytes).toBeGreaterThan(announced);
+    encoder.add('k', undefined, Buffer.from('abc'), 'producer-1:42');
+    encoder.add('k', undefined, Buffer.from('def'));
+    expect(encoder.finish().length).toBe(encoder.sizeBytes);
     const decoding = decodeAggregate(encoder.finish());
     const origins =
       decoding.kind === 'aggregate' && [0, 1].map((index) => decoding.aggregate.origin(index));
