@@ -5,10 +5,11 @@ import { RecordAggregator } from 'aws-kinesis-agg';
 
 import { compare } from './harness.js';
 import { offerAll } from './offer-all.js';
-import { fastClock, ShardsInMemory, SPEED } from './shards-in-memory.js';
+import { fastClock, ShardsInMemory } from './shards-in-memory.js';
 
 const RECORDS = 300_000;
 const AGGREGATE_BYTES = 51_200;
+const SPEED = 500;
 
 /** Hash, route, aggregate and hand over to a stream that takes everything at once. */
 export async function putPathBench(): Promise<void> {
@@ -70,7 +71,7 @@ async function makeProducer(shards: number): Promise<Producer> {
       recordTtlMs: 86_400_000,
       // 100 ms of real time.
       lingerMs: 100 * SPEED,
-      clock: fastClock,
+      clock: fastClock(SPEED),
     },
     new ShardsInMemory(shards),
   );

@@ -272,7 +272,7 @@ export class Dispatcher {
     let failure: unknown;
     try {
       const entries = batch.map(({ entry }) => entry);
-      Entry.sum(entries);
+      Entry.sum(entries, this.#router.waiting());
       outcomes = await this.#port.putRecords(entries, request.signal);
     } catch (error) {
       // An abort surfaces under the SDK's own name; what ended the request says more.
@@ -313,6 +313,7 @@ export class Dispatcher {
     attempt: (error: string | undefined) => Attempt,
   ): Promise<number> {
     const success = attempt(undefined);
+    const onlySuccess = [success];
     const retries: Sending[] = [];
     const unknown: (Sending & { readonly outcome: EntryOutcome })[] = [];
     let failed = 0;
@@ -324,8 +325,10 @@ export class Dispatcher {
         failed += 1;
         this.#countError(outcome.errorCode);
       }
-      entry.attempts = [...entry.attempts, isStored ? success : attempt(outcome.errorCode)];
-      if (isStored) {
+      if (!isStored) entry.attempts = [...entry.attempts, attempt(outcome.errorCode)];
+      else {
+        // Shared by most entries of most requests.
+        entry.attempts = entry.attempts.length === 0 ? onlySuccess : [...entry.attempts, success];
         this.stats.kinesisRecords += 1;
         this.stats.kinesisBytes += entry.bytes;
       }

@@ -3,6 +3,10 @@ import { decodeRecords, sumAggregates } from '@shardline/shared';
 import type { HeldRecords } from './held-records.js';
 import type { Attempt, PendingRecord } from './pending-record.js';
 
+const NONE: readonly Attempt[] = [];
+/** How many checksums are computed side by side. */
+const SUMMED_TOGETHER = 8;
+
 /** A Kinesis record on its way: one entry of PutRecords, and the user records in it. */
 export class Entry {
   readonly records: HeldRecords;
@@ -15,7 +19,7 @@ export class Entry {
   readonly dueMs: number;
   /** When the first of its records is given up, on the monotonic clock. */
   readonly expiresMs: number;
-  attempts: readonly Attempt[] = [];
+  attempts: readonly Attempt[] = NONE;
   /** False while it is being compressed. */
   isSealed = true;
   /** Its records went to other entries; whoever still holds it lets it go. */
@@ -23,10 +27,18 @@ export class Entry {
   payload: Buffer;
   #isSummed: boolean;
 
-  /** Fills in the checksums that aggregates lack, of all at once. */
-  static sum(entries: readonly Entry[]): void {
+  /**
+   * Fills in the checksums that aggregates lack, of all at once.
+   *
+   * @param later - Takes these too, if that costs next to nothing.
+   */
+  static sum(entries: readonly Entry[], later: Iterable<Entry> = []): void {
     const open = entries.filter((entry) => !entry.#isSummed);
     if (open.length === 0) return;
+    for (const entry of later) {
+      if (open.length >= SUMMED_TOGETHER) break;
+      if (!entry.#isSummed) open.push(entry);
+    }
     sumAggregates(open.map(({ payload }) => payload));
     for (const entry of open) entry.#isSummed = true;
   }

@@ -5,6 +5,11 @@ import type { PutRecordsEntry } from './put-records-client.js';
 const OPEN_DATA = '{"Data":"';
 const OPEN_KEY = '","PartitionKey":';
 const OPEN_HASH_KEY = ',"ExplicitHashKey":"';
+/** What JSON takes as it is. */
+const PLAIN = /^[ !#-[\]-~]*$/;
+const NOT_ASCII = /[\u0080-\uffff]/g;
+/** So much text is worth a call into the runtime of its own. */
+const LARGE_CHARACTERS = 8_192;
 /** Most of a JSON text a partition key becomes: six bytes a UTF-16 unit, and quotes. */
 const MOST_ESCAPED_BYTES = 6;
 /** Bodies kept to be filled again: fresh memory of this size costs more than what is written to it. */
@@ -28,14 +33,26 @@ export class PutRecordsBodies {
   write(entries: readonly PutRecordsEntry[]): Buffer {
     const body = this.#take(this.#head.length + largestBytes(entries));
     let at = this.#head.copy(body);
+    // Small entries share a call into the runtime.
+    let text = '';
     for (const { partitionKey, explicitHashKey, payload } of entries) {
       const { buffer, byteOffset, byteLength } = payload;
       const data = Buffer.from(buffer, byteOffset, byteLength).toString('base64');
-      at += body.write(OPEN_DATA, at, 'latin1');
-      at += body.write(data, at, 'latin1');
-      const hashKey = explicitHashKey === undefined ? '' : `${OPEN_HASH_KEY}${explicitHashKey}"`;
-      at += body.write(`${OPEN_KEY}${JSON.stringify(partitionKey)}${hashKey}},`, at);
+      text += OPEN_DATA;
+      if (data.length > LARGE_CHARACTERS) {
+        at += body.write(text, at, 'latin1');
+        at += body.write(data, at, 'latin1');
+        text = '';
+      } else text += data;
+      text += `${OPEN_KEY}${asciiJson(partitionKey)}`;
+      if (explicitHashKey !== undefined) text += `${OPEN_HASH_KEY}${explicitHashKey}"`;
+      text += '},';
+      if (text.length > LARGE_CHARACTERS) {
+        at += body.write(text, at, 'latin1');
+        text = '';
+      }
     }
+    at += body.write(text, at, 'latin1');
     // In place of the last comma.
     at += body.write(']}', at - 1, 'latin1') - 1;
     return body.subarray(0, at);
@@ -65,4 +82,13 @@ function largestBytes(entries: readonly PutRecordsEntry[]): number {
     bytes += explicitHashKey.length + 5;
   }
   return bytes;
+}
+
+/** A string as JSON in nothing but ASCII. */
+function asciiJson(text: string): string {
+  return PLAIN.test(text) ? `"${text}"` : JSON.stringify(text).replaceAll(NOT_ASCII, escaped);
+}
+
+function escaped(unit: string): string {
+  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }

@@ -12,6 +12,7 @@ import {
   type Clock,
   findHoles,
   fromAwsError,
+  interceptAnswer,
   parseHashRange,
   type Random,
   retryControlPlane,
@@ -114,22 +115,23 @@ export class SdkKinesisWritePort implements KinesisWritePort {
         );
     const results = answer.Records ?? [];
     return entries.map((_, index): EntryOutcome => {
-      const result = results[index];
-      return result?.SequenceNumber !== undefined && result.ShardId !== undefined
-        ? { shardId: result.ShardId, sequenceNumber: result.SequenceNumber }
-        : { errorCode: result?.ErrorCode ?? 'MissingResult' };
+      const { SequenceNumber, ShardId, ErrorCode } = results[index] ?? {};
+      return SequenceNumber !== undefined && ShardId !== undefined
+        ? { shardId: ShardId, sequenceNumber: SequenceNumber }
+        : { errorCode: ErrorCode ?? 'MissingResult' };
     });
   }
 
   /**
    * Sends a request through all of the client, its credentials, endpoint, signer and middleware, but with
-   * a body of ours in place of the one the SDK would write: as far as the SDK knows it has no records.
+   * a body of ours in place of the one the SDK would write, and takes the answer apart: as far as the SDK
+   * knows there are no records.
    */
   async #putLean(
     bodies: PutRecordsBodies,
     entries: readonly PutRecordsEntry[],
     signal: AbortSignal,
-  ): Promise<PutRecordsCommandOutput> {
+  ): Promise<Pick<PutRecordsCommandOutput, 'Records'>> {
     const command = new PutRecordsCommand({ ...streamInput(this.#stream), Records: [] });
     const body = bodies.write(entries);
     command.middlewareStack.add(
@@ -139,10 +141,11 @@ export class SdkKinesisWritePort implements KinesisWritePort {
       },
       { step: 'build', priority: 'high', name: 'shardlinePutRecordsBody' },
     );
-    const answer = await this.#client.send(command, { abortSignal: signal });
+    const leanAnswer = interceptAnswer(command, 'shardlinePutRecordsAnswer', parsePutRecords);
+    const sdkAnswer = await this.#client.send(command, { abortSignal: signal });
     // After a failure a socket may still read it.
     bodies.reuse(body);
-    return answer;
+    return leanAnswer() ?? sdkAnswer;
   }
 
   close(): void {
@@ -256,4 +259,8 @@ function createClient(config: KinesisClientConfig = {}, requestTimeoutMs: number
   // Walks every record of every call even with no logger set.
   client.middlewareStack.remove('loggerMiddleware');
   return client;
+}
+
+function parsePutRecords(body: Buffer): Pick<PutRecordsCommandOutput, 'Records'> {
+  return JSON.parse(body.toString()) as Pick<PutRecordsCommandOutput, 'Records'>;
 }

@@ -196,6 +196,11 @@ export class Router {
     }
   }
 
+  /** Entries that wait in lanes. */
+  *waiting(): Generator<Entry> {
+    for (const lane of this.queued) yield* lane.waiting();
+  }
+
   /** How long the oldest record in any lane has waited. Unit: milliseconds. */
   oldestWaitingMs(nowMs: number): number {
     let oldestMs = nowMs;

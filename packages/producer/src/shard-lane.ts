@@ -34,6 +34,11 @@ export class ShardLane {
     return this.#entries[this.#head];
   }
 
+  /** What waits, the next first. */
+  *waiting(): Generator<Entry> {
+    for (let at = this.#head; at < this.#entries.length; at += 1) yield this.#entries[at] as Entry;
+  }
+
   push(entry: Entry): void {
     this.#entries.push(entry);
   }

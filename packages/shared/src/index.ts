@@ -64,6 +64,7 @@ export {
   parseHashRange,
   rangeHolds,
 } from './hash-range.js';
+export { interceptAnswer } from './lean-answer.js';
 export { HashedKey, hashKeyOf, hashPartitionKey } from './partition-key.js';
 export { type Random, systemRandom } from './random.js';
 export {

@@ -1,6 +1,4 @@
-import type { Readable } from 'node:stream';
-
-import type { GetRecordsCommand, GetRecordsCommandOutput } from '@aws-sdk/client-kinesis';
+import type { GetRecordsCommandOutput } from '@aws-sdk/client-kinesis';
 import type { KinesisRecord } from '@shardline/shared';
 
 /** An answer of GetRecords, as much as is read of it. */
@@ -23,7 +21,6 @@ type WireAnswer = Omit<GetRecordsAnswer, 'Records'> & {
 
 const DATA = Buffer.from('"Data":"');
 const QUOTE = 0x22;
-const NOTHING = Buffer.from('{}');
 
 /**
  * Takes an answer apart. The data are cut out and decoded by what Node has built in, and only what is left
@@ -81,34 +78,4 @@ function decodeExactly(text: string): Buffer | undefined {
   const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
   const bytes = Buffer.from(text, 'base64');
   return length % 4 === 0 && bytes.length === (length / 4) * 3 - padding ? bytes : undefined;
-}
-
-/**
- * Takes the answer to a command before the SDK does, which then finds an empty one. Errors, and all that
- * happens before the answer, are the SDK's.
- *
- * @returns What gives the answer once the command was sent; undefined if it never came by here, as with
- * a client that answers by itself.
- */
-export function interceptAnswer(command: GetRecordsCommand): () => GetRecordsAnswer | undefined {
-  let answer: GetRecordsAnswer | undefined;
-  command.middlewareStack.add(
-    (next) => async (args) => {
-      const result = await next(args);
-      const response = result.response as { statusCode: number; body: unknown };
-      if (response.statusCode === 200) {
-        answer = parseGetRecords(await collect(response.body as Readable));
-        response.body = NOTHING;
-      }
-      return result;
-    },
-    { step: 'deserialize', priority: 'low', name: 'shardlineGetRecordsAnswer' },
-  );
-  return () => answer;
-}
-
-async function collect(body: AsyncIterable<Buffer>): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of body) chunks.push(chunk);
-  return Buffer.concat(chunks);
 }

@@ -20,6 +20,7 @@ import {
   awsErrorName,
   type Clock,
   fromAwsError,
+  interceptAnswer,
   isSentinel,
   parseHashRange,
   type Random,
@@ -33,7 +34,7 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import type { InitialPosition, Shard } from '../shard/shard-sync.js';
 import type { ChildShard, StartingPoint } from './fetcher.js';
-import { interceptAnswer } from './get-records-answer.js';
+import { parseGetRecords } from './get-records-answer.js';
 import type {
   KinesisReadPort,
   OpenedIterator,
@@ -155,7 +156,10 @@ export class KinesisReadClient implements KinesisReadPort {
       ShardIterator: iterator,
       ...(arn && { StreamARN: arn }),
     });
-    const leanAnswer = this.#options.wire === 'lean' ? interceptAnswer(command) : undefined;
+    const leanAnswer =
+      this.#options.wire === 'lean'
+        ? interceptAnswer(command, 'shardlineGetRecordsAnswer', parseGetRecords)
+        : undefined;
     const sdkAnswer = await this.#calls.send(command, { abortSignal: signal });
     const answer = leanAnswer?.() ?? sdkAnswer;
     return {
