@@ -4,6 +4,7 @@ import { AggregateEncoder, decodeRecords, HashedKey } from '@shardline/shared';
 import { deaggregateSync } from 'aws-kinesis-agg';
 
 import { compare } from './harness.js';
+import { decodeWithProtobufjs } from './protobufjs-codec.js';
 
 const AGGREGATE_BYTES = 51_200;
 const AGGREGATES = 2_000;
@@ -40,6 +41,15 @@ export async function decoderBench(): Promise<void> {
               seen += found?.length ?? 0;
             });
           }
+          return seen;
+        },
+      },
+      {
+        name: 'protobufjs with checksums',
+        run: () => {
+          let seen = 0;
+          for (let index = 0; index < AGGREGATES; index += 1)
+            seen += decodeWithProtobufjs(aggregate);
           return seen;
         },
       },

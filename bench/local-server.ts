@@ -14,4 +14,4 @@ const local = await startLocal({
   },
   maxShardBytes: 128 * 2 ** 20,
 });
-console.log(JSON.stringify(local.kinesis));
+console.log(JSON.stringify({ kinesis: local.kinesis, dynamodb: local.dynamodb }));

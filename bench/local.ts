@@ -77,9 +77,11 @@ export async function localBench(): Promise<void> {
 }
 
 /** Starts a local Kinesis without rate limits in a process of its own, with a stream `bench`. */
-export async function startLocalServer(
-  shards: number,
-): Promise<{ readonly child: ChildProcess; readonly clientConfig: LocalClientConfig }> {
+export async function startLocalServer(shards: number): Promise<{
+  readonly child: ChildProcess;
+  readonly clientConfig: LocalClientConfig;
+  readonly dynamodbConfig: LocalClientConfig;
+}> {
   const child = spawn(
     process.execPath,
     [
@@ -90,7 +92,11 @@ export async function startLocalServer(
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
-  return { child, clientConfig: JSON.parse(line.toString()) as LocalClientConfig };
+  const { kinesis, dynamodb } = JSON.parse(line.toString()) as {
+    readonly kinesis: LocalClientConfig;
+    readonly dynamodb: LocalClientConfig;
+  };
+  return { child, clientConfig: kinesis, dynamodbConfig: dynamodb };
 }
 
 function headers(operation: string): http.OutgoingHttpHeaders {

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 
+import { consumerBench } from './consumer.js';
 import { costBench } from './cost.js';
 import { decoderBench } from './decoder.js';
 import { dynamodbBench } from './dynamodb.js';
@@ -20,6 +21,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   'put-path': putPathBench,
   producer: producerBench,
   decoder: decoderBench,
+  consumer: consumerBench,
   'fan-out': fanOutBench,
   'idle-shards': idleShardsBench,
   latency: latencyBench,

@@ -261,6 +261,10 @@ function createClient(config: KinesisClientConfig = {}, requestTimeoutMs: number
   return client;
 }
 
-function parsePutRecords(body: Buffer): Pick<PutRecordsCommandOutput, 'Records'> {
-  return JSON.parse(body.toString()) as Pick<PutRecordsCommandOutput, 'Records'>;
+async function parsePutRecords(
+  body: AsyncIterable<Buffer>,
+): Promise<Pick<PutRecordsCommandOutput, 'Records'>> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  return JSON.parse(Buffer.concat(chunks).toString()) as Pick<PutRecordsCommandOutput, 'Records'>;
 }

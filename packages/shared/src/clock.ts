@@ -58,3 +58,8 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
       });
   });
 }
+
+/** Lets everything else run that is ready. No time passes by any clock. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -15,7 +15,7 @@ export {
 } from './aws-errors.js';
 export { type BackoffRule, fullJitterMs } from './backoff.js';
 export { ByteBudget } from './byte-budget.js';
-export { type Clock, pause, sleep, systemClock, type Timer } from './clock.js';
+export { type Clock, nextTurn, pause, sleep, systemClock, type Timer } from './clock.js';
 export { type Codec, CODECS, isCodecAvailable } from './compression/codecs.js';
 export {
   DEFAULT_MAX_RAW_BYTES,

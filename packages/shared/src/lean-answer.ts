@@ -29,7 +29,7 @@ interface Command {
 export function interceptAnswer<Answer>(
   command: object,
   name: string,
-  parse: (body: Buffer) => Answer,
+  parse: (body: AsyncIterable<Buffer>) => Promise<Answer>,
 ): () => Answer | undefined {
   let answer: Answer | undefined;
   (command as Command).middlewareStack.add(
@@ -37,7 +37,7 @@ export function interceptAnswer<Answer>(
       const result = await next(args);
       const response = result.response as { statusCode: number; body: unknown };
       if (response.statusCode === 200) {
-        answer = parse(await collect(response.body as Readable));
+        answer = await parse(response.body as Readable);
         response.body = NOTHING;
       }
       return result;
@@ -45,10 +45,4 @@ export function interceptAnswer<Answer>(
     { step: 'deserialize', priority: 'low', name },
   );
   return () => answer;
-}
-
-async function collect(body: AsyncIterable<Buffer>): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of body) chunks.push(chunk);
-  return Buffer.concat(chunks);
 }

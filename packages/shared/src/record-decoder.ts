@@ -7,9 +7,8 @@ import {
 } from './aggregation/decoder.js';
 import { DEFAULT_MAX_RAW_BYTES, openEnvelope, readEnvelopeHeader } from './compression/envelope.js';
 import { isShardlineError, ShardlineError } from './errors.js';
-import { hashKeyFromBigInt, type HashKeyWords, parseHashKey } from './hash-key.js';
+import { hashKeyFromBigInt, type HashKeyWords } from './hash-key.js';
 import { type HashRange, rangeHolds } from './hash-range.js';
-import { hashPartitionKey } from './partition-key.js';
 
 /** A record as GetRecords, SubscribeToShard and the SDK give it. */
 export interface KinesisRecord {
@@ -179,15 +178,16 @@ export class RecordDecoder {
     const checked = this.#rangeCheck !== 'off';
     let dropped = 0;
     for (let index = 0; index < aggregate.count; index += 1) {
-      const partitionKey = aggregate.partitionKey(index);
-      const explicitHashKey = aggregate.explicitHashKey(index);
-      if (checked && !this.#owns(partitionKey, explicitHashKey)) {
-        dropped += 1;
-        continue;
+      if (checked) {
+        aggregate.hashKey(index, this.#hash);
+        if (!rangeHolds(this.#rangeStart, this.#rangeEnd, this.#hash)) {
+          dropped += 1;
+          continue;
+        }
       }
       out.push({
-        partitionKey,
-        explicitHashKey,
+        partitionKey: aggregate.partitionKey(index),
+        explicitHashKey: aggregate.explicitHashKey(index),
         data: aggregate.data(index),
         sequenceNumber,
         subSequenceNumber: index,
@@ -220,14 +220,6 @@ export class RecordDecoder {
       );
     }
     out.push({ ...plainRecord(record, bytes), damage });
-  }
-
-  #owns(partitionKey: string, explicitHashKey: string | undefined): boolean {
-    const hash = this.#hash;
-    if (explicitHashKey === undefined || !parseHashKey(explicitHashKey, hash)) {
-      hashPartitionKey(partitionKey, hash);
-    }
-    return rangeHolds(this.#rangeStart, this.#rangeEnd, hash);
   }
 }
 

@@ -34,7 +34,6 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import type { InitialPosition, Shard } from '../shard/shard-sync.js';
 import type { ChildShard, StartingPoint } from './fetcher.js';
-import { parseGetRecords } from './get-records-answer.js';
 import type {
   KinesisReadPort,
   OpenedIterator,
@@ -42,6 +41,8 @@ import type {
   StreamIdentity,
   SubscriptionBatch,
 } from './kinesis-read-port.js';
+import { parseGetRecords, type RecordsAnswer } from './records-answer.js';
+import { interceptEvents } from './subscription-events.js';
 import { SubscriptionHandler } from './subscription-handler.js';
 
 export interface KinesisReadClientOptions {
@@ -177,16 +178,20 @@ export class KinesisReadClient implements KinesisReadPort {
     from: StartingPoint,
     signal: AbortSignal,
   ): Promise<AsyncIterable<SubscriptionBatch>> {
-    const answer = await this.#subscriptions.send(
-      new SubscribeToShardCommand({
-        ConsumerARN: consumerArn,
-        ShardId: shardId,
-        StartingPosition: startingPosition(from),
-      }),
-      { abortSignal: signal },
-    );
+    const command = new SubscribeToShardCommand({
+      ConsumerARN: consumerArn,
+      ShardId: shardId,
+      StartingPosition: startingPosition(from),
+    });
+    const leanEvents = this.#options.wire === 'lean' ? interceptEvents(command) : undefined;
+    const answer = await this.#subscriptions.send(command, { abortSignal: signal });
+    const events = leanEvents?.();
     const stream = answer.EventStream ?? [];
     return (async function* (): AsyncGenerator<SubscriptionBatch> {
+      if (events) {
+        for await (const event of events) yield batchOf(event);
+        return;
+      }
       for await (const event of stream) {
         if (event.SubscribeToShardEvent) yield batchOf(event.SubscribeToShardEvent);
       }
@@ -329,7 +334,7 @@ function startingPosition({ position, timestampMs, isAfter }: StartingPoint): St
   return { Type, SequenceNumber: sequenceNumber };
 }
 
-function batchOf(event: SubscribeToShardEvent): SubscriptionBatch {
+function batchOf(event: RecordsAnswer | SubscribeToShardEvent): SubscriptionBatch {
   const continuation = event.ContinuationSequenceNumber;
   return {
     records: event.Records ?? [],

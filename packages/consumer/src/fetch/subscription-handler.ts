@@ -27,9 +27,9 @@ export interface SubscriptionHandlerOptions {
  * Subscriptions on one connection. Each may leave a whole window of data unread while its handler is
  * slow, and the connection's window has to hold them all, or one slow shard would stop the others.
  */
-const STREAMS_PER_CONNECTION = 32;
-/** Holds what a shard's 2 MiB/s need at a distance of 100 ms, ten times over. */
-const STREAM_WINDOW_BYTES = 2 * 2 ** 20;
+const STREAMS_PER_CONNECTION = 16;
+/** A window is given back by halves, so this lets 25 MB/s of data through at a distance of 50 ms. */
+const STREAM_WINDOW_BYTES = 4 * 2 ** 20;
 const CONNECTION_WINDOW_BYTES = (STREAMS_PER_CONNECTION + 1) * STREAM_WINDOW_BYTES;
 /** Memory a session may use: its windows, and room for what is written. Unit: megabytes. */
 const SESSION_MEMORY_MB = 256;

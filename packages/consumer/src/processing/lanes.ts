@@ -18,13 +18,8 @@ export interface LaneOptions {
   readonly clock: Clock;
 }
 
-interface Queued<Item> {
-  readonly item: Item;
-  readonly bytes: number;
-}
-
 interface Lane<Item> {
-  readonly queue: Queued<Item>[];
+  readonly queue: Item[];
   queuedBytes: number;
   isRunning: boolean;
   /** Ends a wait for more items or for the end of a pause. */
@@ -38,6 +33,7 @@ interface Lane<Item> {
 export class Lanes<Item> {
   readonly #lanes: Lane<Item>[];
   readonly #options: LaneOptions;
+  readonly #bytesOf: (item: Item) => number;
   readonly #run: LaneTask<Item>;
   #running = 0;
   #idleWaiters: (() => void)[] = [];
@@ -45,8 +41,9 @@ export class Lanes<Item> {
   #isPaused = false;
   #isFlushing = false;
 
-  constructor(options: LaneOptions, run: LaneTask<Item>) {
+  constructor(options: LaneOptions, bytesOf: (item: Item) => number, run: LaneTask<Item>) {
     this.#options = options;
+    this.#bytesOf = bytesOf;
     this.#run = run;
     this.#lanes = Array.from({ length: options.laneCount }, () => ({
       queue: [],
@@ -56,11 +53,11 @@ export class Lanes<Item> {
     }));
   }
 
-  push(key: string, item: Item, bytes: number): void {
+  push(key: string, item: Item): void {
     const lane = this.#lanes[this.#lanes.length === 1 ? 0 : laneOf(key, this.#lanes.length)];
     if (!lane || this.#isStopped) return;
-    lane.queue.push({ item, bytes });
-    lane.queuedBytes += bytes;
+    lane.queue.push(item);
+    lane.queuedBytes += this.#bytesOf(item);
     if (lane.isRunning) {
       if (lane.wake && this.#isFull(lane)) lane.wake();
       return;
@@ -154,13 +151,14 @@ export class Lanes<Item> {
     const { maxItems, maxBytes } = this.#options;
     let count = 0;
     let bytes = 0;
-    for (const { bytes: own } of lane.queue) {
+    for (const item of lane.queue) {
+      const own = this.#bytesOf(item);
       if (count === maxItems || (count > 0 && bytes + own > maxBytes)) break;
       count += 1;
       bytes += own;
     }
     lane.queuedBytes -= bytes;
-    return lane.queue.splice(0, count).map(({ item }) => item);
+    return lane.queue.splice(0, count);
   }
 }
 

@@ -3,6 +3,7 @@ import {
   comparePositions,
   isShardlineError,
   type KinesisRecord,
+  nextTurn,
   type Position,
   type RangeCheck,
   RecordDecoder,
@@ -26,7 +27,7 @@ import type { HandlerContext, PreparedCheckpoint } from './handler.js';
 import { Lanes } from './lanes.js';
 import type { ReadBound } from './read-bound.js';
 import { decodeWindow, encodeWindow } from './tumbling-window.js';
-import { type Ticket, Watermark } from './watermark.js';
+import { positionOf, type Ticket, Watermark } from './watermark.js';
 
 export interface ProcessorOptions extends DeliveryOptions {
   readonly streamName: string;
@@ -60,6 +61,10 @@ export interface ProcessorCounts {
 
 /** More would not fit the row anyway. */
 const MAX_FINISHED_POSITIONS = 2_000;
+/** Kinesis records whose checksums are computed side by side. */
+const CHECKED_TOGETHER = 8;
+/** User records that are begun before others get a turn: a millisecond or two. */
+const RECORDS_PER_TURN = 1_000;
 
 /**
  * What happens to the records of one owned shard between reading and checkpointing: decoded, filtered,
@@ -133,6 +138,7 @@ export class ShardProcessor {
         limit: options.handlerLimit,
         clock: options.clock,
       },
+      (task) => (task.kind === 'record' ? task.record.data.length : 0),
       (tasks) => this.#delivery.deliver(tasks),
     );
   }
@@ -186,8 +192,7 @@ export class ShardProcessor {
 
   /** Tells an open window that no record of it can come any more. */
   endWindow(): void {
-    if (this.#options.tumblingWindowMs > 0)
-      this.#lanes.push('', { kind: 'time', nowMs: Infinity }, 0);
+    if (this.#options.tumblingWindowMs > 0) this.#lanes.push('', { kind: 'time', nowMs: Infinity });
   }
 
   /** Begins no handler more, and gives back the bytes of what was read. */
@@ -230,15 +235,14 @@ export class ShardProcessor {
       const source: Source = { bytes, millisBehindLatest: batch.millisBehindLatest, remaining: 1 };
       this.#sources.add(source);
       try {
-        this.#decoder.checkAhead(batch.records);
-        for (const record of batch.records) this.#begin(record, doneThrough, source);
+        await this.#beginAll(batch.records, doneThrough, source, signal);
       } finally {
         this.#finishOne(source);
       }
     }
     if (tumblingWindowMs > 0) {
       const nowMs = clock.now() - batch.millisBehindLatest;
-      this.#lanes.push('', { kind: 'time', nowMs }, 0);
+      this.#lanes.push('', { kind: 'time', nowMs });
     }
     // The end of a shard is no bound: what its children hold may lie inside.
     if (!batch.childShards && bound?.isReachedAt(batch.millisBehindLatest)) {
@@ -246,36 +250,63 @@ export class ShardProcessor {
     }
   }
 
-  /** Hands the user records of one Kinesis record to the lanes, but those that need no handling. */
-  #begin(kinesisRecord: KinesisRecord, doneThrough: Position | undefined, source: Source): void {
+  /**
+   * Goes through what was read, and lets handlers run and finish every so often: an answer can hold a
+   * hundred thousand user records, which nobody should wait for, and which should not all exist at once.
+   */
+  async #beginAll(
+    records: readonly KinesisRecord[],
+    doneThrough: Position | undefined,
+    source: Source,
+    signal: AbortSignal,
+  ): Promise<void> {
+    let inThisTurn = 0;
+    for (let from = 0; from < records.length; from += CHECKED_TOGETHER) {
+      const part = records.slice(from, from + CHECKED_TOGETHER);
+      this.#decoder.checkAhead(part);
+      for (const record of part) {
+        if (inThisTurn >= RECORDS_PER_TURN) {
+          await nextTurn();
+          signal.throwIfAborted();
+          inThisTurn = 0;
+        }
+        inThisTurn += this.#begin(record, doneThrough, source);
+      }
+    }
+  }
+
+  /**
+   * Hands the user records of one Kinesis record to the lanes, but those that need no handling.
+   *
+   * @returns How many user records it has.
+   */
+  #begin(kinesisRecord: KinesisRecord, doneThrough: Position | undefined, source: Source): number {
     const { filter, bound } = this.#options;
-    for (const record of this.#decode(kinesisRecord)) {
+    const records = this.#decode(kinesisRecord);
+    for (const record of records) {
       if (doneThrough && comparePositions(record, doneThrough) <= 0) continue;
-      const { sequenceNumber, subSequenceNumber } = record;
-      const position = { sequenceNumber, subSequenceNumber };
-      if (this.#isBoundReached) return;
-      this.#lastBegun = position;
-      if (this.#finishedAbove.has(position)) {
+      if (this.#isBoundReached) break;
+      if (this.#finishedAbove.has(record)) {
         this.#counts.rememberedRecords += 1;
       } else if (this.#duplicates.isCopy(record.origin)) {
         this.#counts.duplicateRecords += 1;
       } else if (filter && record.damage === undefined && !filter(record)) {
         this.#counts.filteredRecords += 1;
       } else if (bound && !bound.admits(record)) {
+        this.#lastBegun = positionOf(record);
         this.#isBoundReached = true;
-        return;
+        break;
       } else {
         source.remaining += 1;
-        const ticket = this.#watermark.begin(position);
-        this.#lanes.push(
-          record.partitionKey ?? '',
-          { kind: 'record', record, ticket, source },
-          record.data.length,
-        );
+        const ticket = this.#watermark.begin(record);
+        this.#lastBegun = ticket;
+        this.#lanes.push(record.partitionKey ?? '', { kind: 'record', record, ticket, source });
         continue;
       }
-      this.#watermark.skipTo(position);
+      this.#lastBegun = positionOf(record);
+      this.#watermark.skipTo(record);
     }
+    return records.length;
   }
 
   #decode(record: KinesisRecord): readonly UserRecord[] {
@@ -308,7 +339,9 @@ export class ShardProcessor {
     return {
       streamName: this.#options.streamName,
       shardId: held.lease.shardId,
-      position: last?.ticket.position ?? this.#watermark.position ?? held.lease.checkpoint,
+      position: last
+        ? positionOf(last.ticket)
+        : (this.#watermark.position ?? held.lease.checkpoint),
       get records() {
         return tasks.map(({ record }) => record);
       },

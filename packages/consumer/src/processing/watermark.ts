@@ -1,9 +1,13 @@
 import { comparePositions, type Position } from '@shardline/shared';
 
-/** A user record that was begun: where it stands, and what it is a part of. */
-export interface Ticket {
-  readonly position: Position;
+/** A user record that was begun: where it stands, and whether it is done. */
+export interface Ticket extends Position {
   isDone: boolean;
+}
+
+/** A position and nothing else of what has one. */
+export function positionOf({ sequenceNumber, subSequenceNumber }: Position): Position {
+  return { sequenceNumber, subSequenceNumber };
 }
 
 /**
@@ -17,7 +21,7 @@ export class Watermark {
 
   /** The position up to which everything is done; undefined while that is nothing. */
   get position(): Position | undefined {
-    return this.#position;
+    return this.#position && positionOf(this.#position);
   }
 
   /** Records begun and not yet behind the position. */
@@ -26,8 +30,8 @@ export class Watermark {
   }
 
   /** Takes note of the next record of the shard. */
-  begin(position: Position): Ticket {
-    const ticket = { position, isDone: false };
+  begin({ sequenceNumber, subSequenceNumber }: Position): Ticket {
+    const ticket = { sequenceNumber, subSequenceNumber, isDone: false };
     this.#open.push(ticket);
     return ticket;
   }
@@ -35,7 +39,7 @@ export class Watermark {
   finish(ticket: Ticket): void {
     ticket.isDone = true;
     for (let next = this.#open[this.#head]; next?.isDone; next = this.#open[this.#head]) {
-      this.#position = next.position;
+      this.#position = next;
       this.#head += 1;
     }
     if (this.#head * 2 >= this.#open.length) {
@@ -48,7 +52,7 @@ export class Watermark {
   skipTo(position: Position): void {
     if (this.openCount > 0) this.finish(this.begin(position));
     else if (!this.#position || comparePositions(position, this.#position) > 0)
-      this.#position = position;
+      this.#position = positionOf(position);
   }
 
   /** Where the position would be if these were done, too. */
@@ -58,17 +62,17 @@ export class Watermark {
     for (let at = this.#head; at < this.#open.length; at += 1) {
       const ticket = this.#open[at] as Ticket;
       if (!ticket.isDone && !also.has(ticket)) break;
-      position = ticket.position;
+      position = ticket;
     }
-    return position;
+    return position && positionOf(position);
   }
 
   /** Positions that are done although one before them is not, the nearest first. */
   finishedAbove(limit: number): Position[] {
     const result: Position[] = [];
     for (let at = this.#head; at < this.#open.length && result.length < limit; at += 1) {
-      const { isDone, position } = this.#open[at] as Ticket;
-      if (isDone) result.push(position);
+      const ticket = this.#open[at] as Ticket;
+      if (ticket.isDone) result.push(positionOf(ticket));
     }
     return result;
   }

@@ -281,7 +281,7 @@ describe('subscriptions', () => {
       ),
     );
     await Promise.all(opened.map((batches) => batches[Symbol.asyncIterator]().next()));
-    expect(connections() - before).toBe(2);
+    expect(connections() - before).toBe(3);
     stop.abort();
     await expect.poll(() => connections() - before).toBe(0);
     port.close();

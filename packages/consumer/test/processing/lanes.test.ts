@@ -44,6 +44,7 @@ describe('Lanes', () => {
               windowMs,
               limit: new HandlerLimit(maxHandlers),
             }),
+            () => 3,
             async (items) => {
               expect(items.length).toBeLessThanOrEqual(maxItems);
               // Each item counts three bytes; one alone may be too large.
@@ -61,7 +62,7 @@ describe('Lanes', () => {
               for (const { key, index } of items) done.set(key, [...(done.get(key) ?? []), index]);
             },
           );
-          keys.forEach((key, index) => lanes.push(`key-${key}`, { key: `key-${key}`, index }, 3));
+          keys.forEach((key, index) => lanes.push(`key-${key}`, { key: `key-${key}`, index }));
           const idle = lanes.idle();
           await clock.advance(10);
           lanes.pause();
@@ -84,14 +85,18 @@ describe('Lanes', () => {
   it('begin nothing more once stopped, and are idle when the last is done', async () => {
     const clock = new ManualClock();
     let begun = 0;
-    const lanes = new Lanes<number>(options(clock), async () => {
-      begun += 1;
-      await sleep(clock, 10);
-    });
-    for (let index = 0; index < 5; index += 1) lanes.push('k', index, 1);
+    const lanes = new Lanes<number>(
+      options(clock),
+      () => 1,
+      async () => {
+        begun += 1;
+        await sleep(clock, 10);
+      },
+    );
+    for (let index = 0; index < 5; index += 1) lanes.push('k', index);
     await clock.advance(15);
     lanes.stop();
-    lanes.push('k', 9, 1);
+    lanes.push('k', 9);
     const idle = lanes.idle();
     await clock.advance(100);
     await idle;
@@ -103,20 +108,21 @@ describe('Lanes', () => {
     const runs: { readonly atMs: number; readonly items: readonly number[] }[] = [];
     const lanes = new Lanes<number>(
       options(clock, { maxItems: 3, windowMs: 100 }),
+      () => 1,
       (items): Promise<void> => {
         runs.push({ atMs: clock.monotonicMs(), items });
         return Promise.resolve();
       },
     );
-    lanes.push('k', 1, 1);
+    lanes.push('k', 1);
     await clock.advance(60);
-    lanes.push('k', 2, 1);
+    lanes.push('k', 2);
     await clock.advance(60);
     expect(runs).toEqual([{ atMs: 100, items: [1, 2] }]);
-    for (const item of [3, 4, 5]) lanes.push('k', item, 1);
+    for (const item of [3, 4, 5]) lanes.push('k', item);
     await clock.advance(1);
     expect(runs.at(-1)).toEqual({ atMs: 120, items: [3, 4, 5] });
-    lanes.push('k', 6, 1);
+    lanes.push('k', 6);
     await clock.advance(10);
     lanes.flush();
     await clock.advance(1);
@@ -127,12 +133,16 @@ describe('Lanes', () => {
   it('forget what waits when they are stopped in a pause, and are idle', async () => {
     const clock = new ManualClock();
     let begun = 0;
-    const lanes = new Lanes<number>(options(clock), (): Promise<void> => {
-      begun += 1;
-      return Promise.resolve();
-    });
+    const lanes = new Lanes<number>(
+      options(clock),
+      () => 1,
+      (): Promise<void> => {
+        begun += 1;
+        return Promise.resolve();
+      },
+    );
     lanes.pause();
-    lanes.push('k', 1, 1);
+    lanes.push('k', 1);
     await clock.advance(10);
     lanes.stop();
     await lanes.idle();

@@ -96,6 +96,76 @@ function load(lane: number, message: Uint8Array): number {
   return blocks;
 }
 
+/** Words of a block, and most bytes of a message that is one block with its padding. */
+const BLOCK_WORDS = 16;
+const ONE_BLOCK_BYTES = 55;
+const START = Int32Array.of(0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476);
+
+/**
+ * MD5 of many short parts of some bytes, side by side.
+ *
+ * @param out - Receives four words a part, of which the first and the highest byte come first.
+ */
+export function hashParts(
+  bytes: Uint8Array,
+  starts: readonly number[],
+  ends: readonly number[],
+  out: Uint32Array,
+): void {
+  const { run, words } = (engine ??= start());
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let from = 0; from < starts.length; from += LANES) {
+    const lanes = Math.min(LANES, starts.length - from);
+    for (let lane = 0; lane < lanes; lane += 1) {
+      const partStart = starts[from + lane] as number;
+      const length = (ends[from + lane] as number) - partStart;
+      // A longer one is hashed below; its lane computes nothing of use.
+      if (length <= ONE_BLOCK_BYTES) loadPart(lane, view, partStart, length);
+    }
+    run(1);
+    for (let lane = 0; lane < lanes; lane += 1) {
+      const part = from + lane;
+      const partStart = starts[part] as number;
+      const partEnd = ends[part] as number;
+      if (partEnd - partStart > ONE_BLOCK_BYTES) {
+        digest.set(createHash('md5').update(bytes.subarray(partStart, partEnd)).digest());
+      }
+      for (let register = 0; register < 4; register += 1) {
+        const word =
+          partEnd - partStart > ONE_BLOCK_BYTES
+            ? (digestWords[register] as number)
+            : (words[STATES_AT / 4 + register * LANES + lane] as number);
+        out[part * 4 + register] = swapBytes(word);
+      }
+    }
+  }
+}
+
+function loadPart(lane: number, from: DataView, partStart: number, length: number): void {
+  const { words } = engine as Engine;
+  const at = (DATA_AT + lane * LANE_BYTES) / 4;
+  words[POINTERS_AT / 4 + lane] = at * 4;
+  const whole = length >> 2;
+  for (let word = 0; word < whole; word += 1) {
+    words[at + word] = from.getInt32(partStart + word * 4, true);
+  }
+  // The padding begins in the word of the last bytes.
+  let last = 0x80;
+  for (let byte = length - 1; byte >= whole * 4; byte -= 1) {
+    last = (last << 8) | from.getUint8(partStart + byte);
+  }
+  words[at + whole] = last;
+  for (let word = whole + 1; word < BLOCK_WORDS; word += 1) words[at + word] = 0;
+  words[at + BLOCK_WORDS - 2] = length << 3;
+  for (let register = 0; register < 4; register += 1) {
+    words[STATES_AT / 4 + register * LANES + lane] = START[register] as number;
+  }
+}
+
+function swapBytes(word: number): number {
+  return ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0;
+}
+
 /** As much of WebAssembly as is used here; Node's types leave it to those of browsers. */
 interface WebAssemblyApi {
   readonly Module: new (bytes: Uint8Array) => object;

@@ -2,9 +2,11 @@ import { createHash } from 'node:crypto';
 
 import {
   AggregateEncoder,
-  HashedKey,
   decodeAggregate,
   type DecodedAggregate,
+  HashedKey,
+  hashKeyOf,
+  hashKeyToBigInt,
 } from '@shardline/shared';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -291,5 +293,33 @@ describe('decodeAggregate', () => {
       sealed('0a016b 1a14 0800 1a0178 2206 0a0174 120176 2205 0a016f 1200'),
     );
     expect(foreign.kind).toBe('aggregate');
+  });
+});
+
+describe('DecodedAggregate.hashKey', () => {
+  it('is what the service would find for each record, whatever keys it has', () => {
+    const anyKey = fc.oneof(
+      fc.string({ unit: 'grapheme', minLength: 1, maxLength: 40 }),
+      fc.string({ unit: 'binary-ascii', minLength: 1, maxLength: 256 }),
+    );
+    const anyRecord = fc.record({ key: anyKey, hashKey: fc.option(fc.constantFrom('0', MAX)) });
+    fc.assert(
+      fc.property(fc.array(anyRecord, { minLength: 1, maxLength: 40 }), (records) => {
+        const encoder = new AggregateEncoder();
+        for (const { key, hashKey } of records)
+          encoder.add(key, hashKey ?? undefined, Buffer.from('x'));
+        const decoding = decodeAggregate(encoder.finish());
+        expect(decoding.kind).toBe('aggregate');
+        const found = new Uint32Array(4);
+        const keys = records.map((_, index) => {
+          if (decoding.kind === 'aggregate') decoding.aggregate.hashKey(index, found);
+          return hashKeyToBigInt(found);
+        });
+        expect(keys).toEqual(
+          records.map(({ key, hashKey }) => (hashKey === null ? hashKeyOf(key) : BigInt(hashKey))),
+        );
+      }),
+      { numRuns: 200 },
+    );
   });
 });

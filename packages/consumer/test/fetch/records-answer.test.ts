@@ -3,8 +3,8 @@ import { systemClock } from '@shardline/shared';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import { parseGetRecords } from '../../src/fetch/get-records-answer.js';
 import { KinesisReadClient } from '../../src/fetch/kinesis-read-client.js';
+import { type RecordsAnswer, RecordsParser } from '../../src/fetch/records-answer.js';
 
 const anyRecord = fc.record({
   Data: fc.uint8Array({ maxLength: 200 }),
@@ -28,6 +28,16 @@ const anyAnswer = fc.record(
   { requiredKeys: ['Records'] },
 );
 
+/** Parses a text that comes in pieces of a size. */
+function parse(text: string, chunkBytes = Infinity): RecordsAnswer {
+  const body = Buffer.from(text);
+  const parser = new RecordsParser();
+  for (let at = 0; at < body.length; at += chunkBytes) {
+    parser.push(body.subarray(at, Math.min(at + chunkBytes, body.length)));
+  }
+  return parser.finish();
+}
+
 it('takes the answer of a client that answers by itself, and is no end of a shard', async () => {
   const port = new KinesisReadClient({
     stream: { name: 'orders', arn: undefined },
@@ -46,10 +56,11 @@ it('takes the answer of a client that answers by itself, and is no end of a shar
   expect(answered).toMatchObject({ records: [{ SequenceNumber: '1' }], nextIterator: 'next' });
 });
 
-describe('parseGetRecords', () => {
-  it('gives what the JSON says, whatever stands in keys, however it is spaced', () => {
+describe('RecordsParser', () => {
+  it('gives what the JSON says, whatever stands in keys, however it is spaced and cut', () => {
+    const anyChunkBytes = fc.constantFrom(1, 2, 7, 64, 1_000, Infinity);
     fc.assert(
-      fc.property(anyAnswer, fc.constantFrom(0, 2), (answer, spaces) => {
+      fc.property(anyAnswer, fc.constantFrom(0, 2), anyChunkBytes, (answer, spaces, chunkBytes) => {
         const wire = {
           ...answer,
           Records: answer.Records.map(({ Data, ...rest }) => ({
@@ -57,7 +68,7 @@ describe('parseGetRecords', () => {
             Data: Buffer.from(Data).toString('base64'),
           })),
         };
-        const parsed = parseGetRecords(Buffer.from(JSON.stringify(wire, undefined, spaces)));
+        const parsed = parse(JSON.stringify(wire, undefined, spaces), chunkBytes);
         expect(parsed).toEqual({
           ...answer,
           Records: answer.Records.map((record) => ({
@@ -72,19 +83,34 @@ describe('parseGetRecords', () => {
     );
   });
 
+  it('cuts as it comes in, in the middle of records or between them', () => {
+    const data = Array.from({ length: 60 }, (_, index) => Buffer.alloc(30_000, index));
+    const records = data.map((each, index) => ({
+      PartitionKey: `ключ "${index}"`,
+      Data: each.toString('base64'),
+    }));
+    const text = JSON.stringify({ MillisBehindLatest: 7, Records: records });
+    for (const chunkBytes of [999, 65_536, 700_000]) {
+      const parsed = parse(text, chunkBytes);
+      expect(parsed.Records.map(({ Data }) => Data)).toEqual(data);
+      expect(parsed.Records.at(-1)?.PartitionKey).toBe('ключ "59"');
+      expect(parsed.MillisBehindLatest).toBe(7);
+    }
+  });
+
   it('takes answers written in other ways, too', () => {
     const data = Buffer.from([251, 255, 254]);
     const escaped = `{"Records":[{"Data":"${data.toString('base64').replaceAll('/', '\\/')}","SequenceNumber":"1"}]}`;
     expect(escaped).toContain('\\/');
-    expect(parseGetRecords(Buffer.from(escaped)).Records[0]?.Data).toEqual(data);
-    expect(parseGetRecords(Buffer.from('{}')).Records).toEqual([]);
+    expect(parse(escaped).Records[0]?.Data).toEqual(data);
+    expect(parse('{}').Records).toEqual([]);
     const elsewhere = '{"Records":[{"SequenceNumber":"1"}],"Other":{"Data":"AAAA"}}';
-    expect(parseGetRecords(Buffer.from(elsewhere)).Records[0]?.SequenceNumber).toBe('1');
+    expect(parse(elsewhere).Records[0]?.SequenceNumber).toBe('1');
   });
 
   it('throws what the JSON parser throws for anything else', () => {
     for (const text of ['', '{"Records":[{"Data":"', '{"Records":[{"Data":"AAAA"}', 'null of it']) {
-      expect(() => parseGetRecords(Buffer.from(text))).toThrow(SyntaxError);
+      expect(() => parse(text)).toThrow(SyntaxError);
     }
   });
 });
