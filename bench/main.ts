@@ -6,10 +6,13 @@ import { decoderBench } from './decoder.js';
 import { dynamodbBench } from './dynamodb.js';
 import { failoverBench } from './failover.js';
 import { fanOutBench } from './fan-out.js';
+import { growthBench } from './growth.js';
 import { environment, writeResults } from './harness.js';
 import { idleShardsBench } from './idle-shards.js';
 import { latencyBench } from './latency.js';
 import { localBench } from './local.js';
+import { memoryBench } from './memory.js';
+import { pausesBench } from './pauses.js';
 import { producerBench } from './producer.js';
 import { putPathBench } from './put-path.js';
 import { wireBench } from './wire.js';
@@ -23,7 +26,10 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   decoder: decoderBench,
   consumer: consumerBench,
   'fan-out': fanOutBench,
+  memory: memoryBench,
+  growth: growthBench,
   'idle-shards': idleShardsBench,
+  pauses: pausesBench,
   latency: latencyBench,
   failover: failoverBench,
   dynamodb: dynamodbBench,

@@ -111,7 +111,7 @@ async function putAll(keys: readonly string[], data: Buffer, shards: number): Pr
 }
 
 /** One that knows its shards: that is no part of the path. */
-async function makeProducer(shards: number): Promise<Producer> {
+export async function makeProducer(shards: number): Promise<Producer> {
   const producer = new Producer(
     {
       streamName: 'bench',

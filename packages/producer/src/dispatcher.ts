@@ -5,6 +5,7 @@ import {
   type Clock,
   fromAwsError,
   fullJitterMs,
+  nextTurn,
   publishDiagnostics,
   type Random,
   ShardlineError,
@@ -40,8 +41,8 @@ export interface DispatcherListener {
 
 /** @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html */
 const MAX_REQUEST_ENTRIES = 500;
-/** The service takes 10 MiB; smaller requests keep the event loop and the connection free. */
-const MAX_REQUEST_BYTES = 4 * 2 ** 20;
+/** The service takes 10 MiB; to write, sign and send this much takes the event loop five milliseconds. */
+const MAX_REQUEST_BYTES = 1.25 * 2 ** 20;
 /** With this much to send, nothing waits for more. */
 const FULL_REQUEST_BYTES = 2 ** 20;
 const MAX_ERROR_NAMES = 100;
@@ -98,6 +99,7 @@ export class Dispatcher {
   /** Since it last looked whether there is enough for a request. */
   #addedBytes = 0;
   #isWoken = false;
+  #isResting = false;
   #pausedUntilMs = 0;
   #refusedRequests = 0;
   #nextDueMs = Infinity;
@@ -171,7 +173,7 @@ export class Dispatcher {
 
   #dispatch(): void {
     const { clock } = this.#options;
-    while (this.#requests.size < this.#inFlightLimit.value && !this.#stopped) {
+    while (this.#requests.size < this.#inFlightLimit.value && !this.#isResting && !this.#stopped) {
       const nowMs = clock.monotonicMs();
       if (nowMs < this.#pausedUntilMs) {
         this.#schedule(this.#pausedUntilMs);
@@ -181,7 +183,16 @@ export class Dispatcher {
       const batch = this.#isolated.shift() ?? this.#collect(nowMs);
       if (batch.length === 0) return;
       void this.#send(batch);
+      if (bytesOf(batch) >= FULL_REQUEST_BYTES) void this.#rest();
     }
+  }
+
+  /** Writing and signing a large request takes milliseconds: others get a turn before the next. */
+  async #rest(): Promise<void> {
+    this.#isResting = true;
+    await nextTurn();
+    this.#isResting = false;
+    this.wake();
   }
 
   /** The next request's entries; none if what there is should wait. */
@@ -298,7 +309,7 @@ export class Dispatcher {
       streamName,
       kinesisRecords: batch.length,
       userRecords: batch.reduce((sum, { entry }) => sum + entry.records.count, 0),
-      bytes: batch.reduce((sum, { entry }) => sum + entry.bytes, 0),
+      bytes: bytesOf(batch),
       failedRecords,
       durationMs,
       error: outcomes ? undefined : fromAwsError(failure, 'PutRecords'),
@@ -581,4 +592,8 @@ export class Dispatcher {
 
 function isFull({ batch, bytes }: Draft): boolean {
   return batch.length >= MAX_REQUEST_ENTRIES || bytes >= MAX_REQUEST_BYTES;
+}
+
+function bytesOf(batch: readonly Sending[]): number {
+  return batch.reduce((sum, { entry }) => sum + entry.bytes, 0);
 }

@@ -59,7 +59,20 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
   });
 }
 
-/** Lets everything else run that is ready. No time passes by any clock. */
+const turns: (() => void)[] = [];
+
+/**
+ * Lets everything else run that is ready, for work that would hold up the event loop. Of all who wait only
+ * one goes on a turn. No time passes by any clock.
+ */
 export function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  return new Promise((resolve) => {
+    turns.push(resolve);
+    if (turns.length === 1) setImmediate(giveTurn);
+  });
+}
+
+function giveTurn(): void {
+  turns.shift()?.();
+  if (turns.length > 0) setImmediate(giveTurn);
 }

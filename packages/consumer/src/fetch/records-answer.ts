@@ -1,5 +1,5 @@
 import type { GetRecordsCommandOutput, SubscribeToShardEvent } from '@aws-sdk/client-kinesis';
-import type { KinesisRecord } from '@shardline/shared';
+import { type KinesisRecord, nextTurn } from '@shardline/shared';
 
 /** An answer of GetRecords or an event of a subscription, as much as is read of them. */
 export interface RecordsAnswer
@@ -40,16 +40,20 @@ export class RecordsParser {
   #uncutBytes = 0;
   #isAsUsual = true;
 
+  /** There is enough for {@link cut}. */
+  get isDue(): boolean {
+    return this.#uncutBytes >= CUT_BYTES;
+  }
+
   push(chunk: Buffer): void {
     this.#chunks.push(chunk);
     this.#pending.push(chunk);
     this.#uncutBytes += chunk.length;
-    if (this.#uncutBytes >= CUT_BYTES) this.#cut();
   }
 
   /** @throws SyntaxError for what is no JSON. */
   finish(): RecordsAnswer {
-    this.#cut();
+    this.cut();
     const rest = Buffer.concat(this.#pending).toString();
     if (!this.#isAsUsual) return parseWhole(Buffer.concat(this.#chunks));
     const answer = JSON.parse(this.#parts.join('') + rest) as WireAnswer;
@@ -61,7 +65,8 @@ export class RecordsParser {
       : parseWhole(Buffer.concat(this.#chunks));
   }
 
-  #cut(): void {
+  /** Takes apart what has come in. */
+  cut(): void {
     const body =
       this.#pending.length === 1 ? (this.#pending[0] as Buffer) : Buffer.concat(this.#pending);
     let at = 0;
@@ -86,7 +91,12 @@ export class RecordsParser {
 /** What {@link RecordsParser} makes of an answer. */
 export async function parseGetRecords(body: AsyncIterable<Buffer>): Promise<RecordsAnswer> {
   const parser = new RecordsParser();
-  for await (const chunk of body) parser.push(chunk);
+  for await (const chunk of body) {
+    parser.push(chunk);
+    if (!parser.isDue) continue;
+    await nextTurn();
+    parser.cut();
+  }
   return parser.finish();
 }
 

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { crc32 } from 'node:zlib';
 
 import type { SubscribeToShardCommand } from '@aws-sdk/client-kinesis';
+import { nextTurn } from '@shardline/shared';
 
 import { type RecordsAnswer, RecordsParser } from './records-answer.js';
 
@@ -10,6 +11,8 @@ const PRELUDE_BYTES = 12;
 const CHECKSUM_BYTES = 4;
 /** The service sends up to 16 MiB in a message; a longer one is none. */
 const MAX_MESSAGE_BYTES = 2 ** 25;
+/** Takes so long to parse that others get a turn before. */
+const LARGE_BYTES = 2 ** 16;
 /** The only type of header the service uses: a text with a length of two bytes. */
 const TEXT_HEADER = 7;
 
@@ -37,6 +40,7 @@ async function* readEvents(body: AsyncIterable<Buffer>): AsyncGenerator<RecordsA
     for (;;) {
       neededBytes = messageBytes(rest);
       if (rest.length < neededBytes) break;
+      if (neededBytes >= LARGE_BYTES) await nextTurn();
       const event = readMessage(rest.subarray(0, neededBytes));
       rest = rest.subarray(neededBytes);
       if (event) yield event;

@@ -34,6 +34,7 @@ function parse(text: string, chunkBytes = Infinity): RecordsAnswer {
   const parser = new RecordsParser();
   for (let at = 0; at < body.length; at += chunkBytes) {
     parser.push(body.subarray(at, Math.min(at + chunkBytes, body.length)));
+    if (parser.isDue) parser.cut();
   }
   return parser.finish();
 }
