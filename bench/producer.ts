@@ -1,4 +1,5 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
+import { Agent, request } from 'node:http';
 
 import { KinesisClient, PutRecordsCommand } from '@aws-sdk/client-kinesis';
 import { Producer, type ProducerOptions } from '@shardline/producer';
@@ -9,9 +10,12 @@ import { startLocalServer } from './local.js';
 import { offerAll } from './offer-all.js';
 import { fastClock } from './shards-in-memory.js';
 
-const RECORDS = { 100: 200_000, 1_024: 50_000 } as const;
+const RECORDS = { 100: 200_000, 1_024: 60_000 } as const;
 const SHARDS = 16;
 const SPEED = 50;
+/** A key of 36 bytes and what the format adds. */
+const AGGREGATED_BYTES = 46;
+const REQUEST_BYTES = 2 ** 20;
 
 /** To a local Kinesis in a process of its own, end to end: the CPU time is the client's alone. */
 export async function producerBench(): Promise<void> {
@@ -43,6 +47,10 @@ export async function producerBench(): Promise<void> {
             data,
           ),
       },
+      {
+        name: 'limit: base64, SHA-256 and the socket for as many bytes',
+        run: () => onlyBytes(clientConfig.endpoint, keys.length, bytes + AGGREGATED_BYTES),
+      },
     ]);
   }
   child.kill();
@@ -62,6 +70,26 @@ function makeProducer(options: Partial<ProducerOptions>): Producer {
     ...times,
     ...options,
   });
+}
+
+/** Sends as many bytes as aggregates of the records have, and does nothing else that a producer does. */
+async function onlyBytes(endpoint: string, records: number, recordBytes: number): Promise<number> {
+  const agent = new Agent({ keepAlive: true });
+  const chunk = Buffer.alloc(REQUEST_BYTES, 'x');
+  for (let sent = 0; sent < records * recordBytes; sent += REQUEST_BYTES) {
+    const body = chunk.toString('base64');
+    createHash('sha256').update(body).digest();
+    await new Promise<void>((resolve, reject) => {
+      // Refused for what is in it, once it was read.
+      request(endpoint, { agent, method: 'POST' }, (response) => {
+        response.on('end', resolve).resume();
+      })
+        .on('error', reject)
+        .end(body, 'latin1');
+    });
+  }
+  agent.destroy();
+  return records;
 }
 
 async function plainSdk(

@@ -1,5 +1,11 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { GetRecordsCommand, KinesisClient, PutRecordsCommand } from '@aws-sdk/client-kinesis';
 import { systemClock, systemRandom } from '@shardline/shared';
@@ -10,9 +16,11 @@ import { SdkKinesisWritePort } from '../packages/producer/src/put-records-client
 import { compare, type Contender } from './harness.js';
 
 const RECORD_BYTES = 1_024;
+/** Of a request of 500 records. */
+const BODY_BYTES = 710_000;
 const stream = { name: 'bench', arn: undefined };
 
-/** What one call costs its client, over HTTP/1.1 to a server in this process that answers with ready bytes. */
+/** What one call costs its client, over TLS to a server in another process that answers with ready bytes. */
 export async function wireBench(): Promise<void> {
   await comparePuts();
   await compareGets();
@@ -33,19 +41,20 @@ async function comparePuts(): Promise<void> {
     explicitHashKey: undefined,
     payload,
   }));
-  await withServer(answer, async (clientConfig, idle) => {
+  const payloads = entries.map((entry) => entry.payload);
+  await withServer(answer, async (config, idle) => {
     const rules = { clock: systemClock, random: systemRandom, requestTimeoutMs: 10_000 };
     const { signal } = new AbortController();
     const ours = (wire: 'lean' | 'sdk'): Contender['run'] => {
-      const port = new SdkKinesisWritePort(stream, { clientConfig }, { ...rules, wire });
+      const port = new SdkKinesisWritePort(stream, { clientConfig: config() }, { ...rules, wire });
       return () => times(40, () => port.putRecords(entries, signal));
     };
-    const client = new KinesisClient({ ...clientConfig, requestHandler: new NodeHttpHandler() });
+    const client = new KinesisClient(config());
     const Records = entries.map(({ partitionKey }) => ({
       PartitionKey: partitionKey,
       Data: payload,
     }));
-    await compare('wire, PutRecords of 500 records of 1 KB; server included', 'call', [
+    await compare('wire, PutRecords of 500 records of 1 KB; TLS', 'call', [
       { name: "shardline, wire: 'lean'", isOurs: true, run: ours('lean') },
       { name: "shardline, wire: 'sdk'", run: ours('sdk') },
       {
@@ -53,7 +62,14 @@ async function comparePuts(): Promise<void> {
         run: () =>
           times(40, () => client.send(new PutRecordsCommand({ StreamName: 'bench', Records }))),
       },
-      { name: 'the server alone, with as many bytes', run: () => times(40, () => idle(710_000)) },
+      {
+        name: 'limit: base64, SHA-256 and the connection for as many bytes',
+        run: () =>
+          times(40, () => {
+            createHash('sha256').update(Buffer.concat(payloads).toString('base64')).digest();
+            return idle(BODY_BYTES);
+          }),
+      },
     ]);
   });
 }
@@ -67,27 +83,27 @@ async function compareGets(): Promise<void> {
     SequenceNumber: `4959033827149025660855969253836157109592157598913658${String(index).padStart(4, '0')}`,
   }));
   const answer = JSON.stringify({ MillisBehindLatest: 0, NextShardIterator: 'next', Records });
-  await withServer(answer, async (clientConfig, idle) => {
+  await withServer(answer, async (config, idle) => {
     const { signal } = new AbortController();
     const ours = (wire: 'lean' | 'sdk'): Contender['run'] => {
       const port = new KinesisReadClient({
         stream,
-        clientConfig,
+        clientConfig: config(),
         wire,
         clock: systemClock,
         random: systemRandom,
       });
       return () => times(4, () => port.getRecords('iterator', signal));
     };
-    const client = new KinesisClient({ ...clientConfig, requestHandler: new NodeHttpHandler() });
-    await compare('wire, GetRecords of 10,000 records of 1 KB; server included', 'call', [
+    const client = new KinesisClient(config());
+    await compare('wire, GetRecords of 10,000 records of 1 KB; TLS', 'call', [
       { name: "shardline, wire: 'lean'", isOurs: true, run: ours('lean') },
       { name: "shardline, wire: 'sdk'", run: ours('sdk') },
       {
         name: 'plain SDK, HTTP/1.1 keep-alive',
         run: () => times(4, () => client.send(new GetRecordsCommand({ ShardIterator: 'i' }))),
       },
-      { name: 'the server alone, with as many bytes', run: () => times(4, () => idle(0)) },
+      { name: 'limit: the connection for as many bytes', run: () => times(4, () => idle(0)) },
     ]);
   });
 }
@@ -101,31 +117,49 @@ interface BenchClientConfig {
   readonly endpoint: string;
   readonly region: string;
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string };
+  readonly requestHandler: NodeHttpHandler;
 }
 
 /** @param work - Gets a function, too, that sends so many bytes and takes the answer without looking at it. */
 async function withServer(
   answer: string,
-  work: (config: BenchClientConfig, idle: (bytes: number) => Promise<unknown>) => Promise<void>,
+  work: (
+    config: () => BenchClientConfig,
+    idle: (bytes: number) => Promise<unknown>,
+  ) => Promise<void>,
 ): Promise<void> {
-  const body = Buffer.from(answer);
-  const server = createServer((request, response) => {
-    request.resume();
-    request.on('end', () => {
-      response.writeHead(200, {
-        'content-type': 'application/x-amz-json-1.1',
-        'content-length': body.length,
-      });
-      response.end(body);
+  const folder = mkdtempSync(join(tmpdir(), 'bench-'));
+  const file = join(folder, 'answer.json');
+  writeFileSync(file, answer);
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, fileURLToPath(new URL('./canned-server.ts', import.meta.url)), file],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const { port, certificate } = JSON.parse(line.toString()) as {
+    readonly port: number;
+    readonly certificate: string;
+  };
+  const agent = new Agent({ keepAlive: true, ca: certificate });
+  const config = (): BenchClientConfig => ({
+    endpoint: `https://localhost:${port}`,
+    region: 'us-east-1',
+    credentials: { accessKeyId: 'a', secretAccessKey: 'b' },
+    requestHandler: new NodeHttpHandler({ httpsAgent: agent }),
+  });
+  await work(config, (bytes) => post(port, agent, Buffer.alloc(bytes)));
+  agent.destroy();
+  child.kill();
+  await once(child, 'exit');
+  rmSync(folder, { recursive: true });
+}
+
+function post(port: number, agent: Agent, body: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ host: 'localhost', port, agent, method: 'POST' }, (response) => {
+      response.on('end', resolve).resume();
     });
+    sent.on('error', reject).end(body);
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const credentials = { accessKeyId: 'a', secretAccessKey: 'b' };
-  await work({ endpoint, region: 'us-east-1', credentials }, async (bytes) => {
-    const answered = await fetch(endpoint, { method: 'POST', body: Buffer.alloc(bytes) });
-    return answered.arrayBuffer();
-  });
-  server.closeAllConnections();
-  server.close();
 }
