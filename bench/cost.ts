@@ -4,10 +4,11 @@ import { Producer, type ProducerOptions } from '@shardline/producer';
 import { seededRandom } from '@shardline/shared/testing';
 
 import { note } from './harness.js';
-import { ShardsInMemory } from './shards-in-memory.js';
+import { fastClock, ShardsInMemory } from './shards-in-memory.js';
 
 const LINES = 200_000;
 const SHARDS = 4;
+const SPEED = 20;
 /** A PUT payload unit, and what a shard takes a second, by the service's documentation. */
 const UNIT_BYTES = 25 * 1_024;
 const SHARD_BYTES = 2 ** 20;
@@ -77,7 +78,8 @@ async function send(
       streamName: 'bench',
       onOutcome: () => {},
       recordTtlMs: 86_400_000,
-      lingerMs: 1_000,
+      lingerMs: 1_000 * SPEED,
+      clock: fastClock(SPEED),
       ...options,
     },
     port,
@@ -93,12 +95,13 @@ async function send(
   return sent;
 }
 
+/** The lines of the files, over and over: each Kinesis record is compressed by itself and sees none twice. */
 function linesOf(files: readonly string[]): Buffer[] {
-  const lines = files.flatMap((file) => readFileSync(file, 'utf8').split('\n'));
-  return lines
+  const lines = files
+    .flatMap((file) => readFileSync(file, 'utf8').split('\n'))
     .filter((line) => line !== '')
-    .slice(0, LINES)
     .map((line) => Buffer.from(line));
+  return Array.from({ length: LINES }, (_, index) => lines[index % lines.length] as Buffer);
 }
 
 /** Access logs as servers write them. */
