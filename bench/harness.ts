@@ -20,7 +20,7 @@ export interface Row {
   readonly spread: number;
 }
 
-const RUNS = 7;
+const RUNS = 5;
 const WARM_UPS = 2;
 const notes: object[] = [];
 const results: { bench: string; unit: string; rows: readonly Row[] }[] = [];

@@ -232,12 +232,12 @@ export class Router {
     return true;
   }
 
-  /** What fitted into a Kinesis record before, or a part of it: it always fits. */
+  /** Puts records that shared an entry into one again; should it be too large now, its refusal parts it. */
   #regroup(records: readonly PendingRecord[], nowMs: number): Entry {
     const [first, ...others] = records as [PendingRecord, ...PendingRecord[]];
     const open = this.#openAggregate(first, this.#hashed(first), nowMs);
     for (const record of others) {
-      open.tryAdd(record, this.#hashed(record), this.#maxRecordBytes, Infinity);
+      open.tryAdd(record, this.#hashed(record), Infinity, Infinity);
     }
     const entry = this.#close(open);
     this.#seal(entry);

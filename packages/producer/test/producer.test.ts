@@ -525,6 +525,20 @@ describe('Producer', () => {
     });
   });
 
+  it('begins one large request a turn of the event loop, and several in all', async () => {
+    const { clock, port, producer } = setup({ aggregation: false, onOutcome: () => {} }, 4);
+    await finish(clock, producer.put({ partitionKey: 'first', data: 'x' }));
+    const data = Buffer.alloc(2 ** 18);
+    for (const partitionKey of keys(40)) producer.offer({ partitionKey, data });
+    const before = port.requests.length;
+    for (let microtask = 0; microtask < 20; microtask += 1) await Promise.resolve();
+    expect(port.requests.length - before).toBe(1);
+    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(port.requests.length - before).toBeGreaterThan(1);
+    await finish(clock, producer.close());
+  });
+
   describe('with a full buffer', () => {
     it('makes put wait and offer say no, within the bytes allowed', async () => {
       const outcomes: PutOutcome[] = [];
@@ -546,6 +560,20 @@ describe('Producer', () => {
       await finish(clock, waiting);
       await finish(clock, producer.close());
       expect(outcomes.reduce((sum, { userRecords }) => sum + userRecords, 0)).toBe(3);
+    });
+
+    it('drains to room for some records more than the one that was refused', async () => {
+      const { clock, port, producer } = setup({ maxBufferRecords: 80, onOutcome: () => {} });
+      port.latencyMs = 100;
+      await finish(clock, producer.put({ partitionKey: 'first', data: 'x' }));
+      const record = { partitionKey: 'k', data: 'x' };
+      let offered = 0;
+      while (producer.offer(record)) offered += 1;
+      expect(offered).toBe(80);
+      await finish(clock, producer.drain());
+      const again = Array.from({ length: 10 }, () => producer.offer(record));
+      expect(again).toEqual(again.map(() => true));
+      await finish(clock, producer.close());
     });
 
     it('bounds the number of records too', async () => {

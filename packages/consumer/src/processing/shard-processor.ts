@@ -235,7 +235,7 @@ export class ShardProcessor {
       const source: Source = { bytes, millisBehindLatest: batch.millisBehindLatest, remaining: 1 };
       this.#sources.add(source);
       try {
-        await this.#beginAll(batch.records, doneThrough, source, signal);
+        await this.#beginAll(batch.records, doneThrough, source);
       } finally {
         this.#finishOne(source);
       }
@@ -253,12 +253,12 @@ export class ShardProcessor {
   /**
    * Goes through what was read, and lets handlers run and finish every so often: an answer can hold a
    * hundred thousand user records, which nobody should wait for, and which should not all exist at once.
+   * Goes on when reading is to stop: where to read on is known behind a batch, not within one.
    */
   async #beginAll(
     records: readonly KinesisRecord[],
     doneThrough: Position | undefined,
     source: Source,
-    signal: AbortSignal,
   ): Promise<void> {
     let inThisTurn = 0;
     for (let from = 0; from < records.length; from += CHECKED_TOGETHER) {
@@ -267,7 +267,6 @@ export class ShardProcessor {
       for (const record of part) {
         if (inThisTurn >= RECORDS_PER_TURN) {
           await nextTurn();
-          signal.throwIfAborted();
           inThisTurn = 0;
         }
         inThisTurn += this.#begin(record, doneThrough, source);

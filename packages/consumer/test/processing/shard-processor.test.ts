@@ -104,6 +104,28 @@ describe('what happens to records between reading and checkpointing', () => {
     expect([...done].sort((a, b) => a - b)).toEqual(upTo(8));
   });
 
+  it('lets handlers finish while a large batch is gone through, and goes through all of it', async () => {
+    const clock = new ManualClock();
+    const done: number[] = [];
+    let mostOpen = 0;
+    const { processor, accept } = await rig(clock, {
+      handler: {
+        processRecord: (record) => {
+          done.push(numberOf(record as UserRecord));
+          mostOpen = Math.max(mostOpen, processor.openCount);
+        },
+      },
+    });
+    let isAccepted = false;
+    const accepted = accept(records(0, 20_000)).then(() => (isAccepted = true));
+    while (done.length < 5_000) await new Promise((resolve) => setImmediate(resolve));
+    expect(isAccepted).toBe(false);
+    await accepted;
+    await settle();
+    expect(done).toEqual(upTo(20_000));
+    expect(mostOpen).toBeLessThan(5_000);
+  });
+
   it('gives back the bytes of all that was read, handled or not', async () => {
     const clock = new ManualClock();
     const handler = { processRecord: (): Promise<void> => sleep(clock, 10) };
