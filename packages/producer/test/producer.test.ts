@@ -526,10 +526,10 @@ describe('Producer', () => {
   });
 
   it('begins one large request a turn of the event loop, and several in all', async () => {
-    const { clock, port, producer } = setup({ aggregation: false, onOutcome: () => {} }, 4);
+    const { clock, port, producer } = setup({ aggregation: false, onOutcome: () => {} }, 40);
     await finish(clock, producer.put({ partitionKey: 'first', data: 'x' }));
     const data = Buffer.alloc(2 ** 18);
-    for (const partitionKey of keys(40)) producer.offer({ partitionKey, data });
+    for (const partitionKey of keys(100)) producer.offer({ partitionKey, data });
     const before = port.requests.length;
     for (let microtask = 0; microtask < 20; microtask += 1) await Promise.resolve();
     expect(port.requests.length - before).toBe(1);
