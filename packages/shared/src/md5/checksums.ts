@@ -116,6 +116,10 @@ export function hashParts(
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let from = 0; from < starts.length; from += LANES) {
     const lanes = Math.min(LANES, starts.length - from);
+    // All of them move on with each run, those with nothing to do, too.
+    for (let lane = 0; lane < LANES; lane += 1) {
+      words[POINTERS_AT / 4 + lane] = DATA_AT + lane * LANE_BYTES;
+    }
     for (let lane = 0; lane < lanes; lane += 1) {
       const partStart = starts[from + lane] as number;
       const length = (ends[from + lane] as number) - partStart;
@@ -144,7 +148,6 @@ export function hashParts(
 function loadPart(lane: number, from: DataView, partStart: number, length: number): void {
   const { words } = engine as Engine;
   const at = (DATA_AT + lane * LANE_BYTES) / 4;
-  words[POINTERS_AT / 4 + lane] = at * 4;
   const whole = length >> 2;
   for (let word = 0; word < whole; word += 1) {
     words[at + word] = from.getInt32(partStart + word * 4, true);

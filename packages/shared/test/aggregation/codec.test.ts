@@ -322,4 +322,22 @@ describe('DecodedAggregate.hashKey', () => {
       { numRuns: 200 },
     );
   });
+
+  it('stays right however often lanes have nothing to do', () => {
+    const long = 'k'.repeat(100);
+    const encoder = new AggregateEncoder();
+    encoder.add('short', undefined, Buffer.from('x'));
+    encoder.add(long, undefined, Buffer.from('x'));
+    const bytes = encoder.finish();
+    const found = new Uint32Array(4);
+    const wrong: number[] = [];
+    for (let time = 0; time < 40_000; time += 1) {
+      const decoding = decodeAggregate(bytes, true);
+      for (const [index, key] of ['short', long].entries()) {
+        if (decoding.kind === 'aggregate') decoding.aggregate.hashKey(index, found);
+        if (time % 1_000 === 0 && hashKeyToBigInt(found) !== hashKeyOf(key)) wrong.push(time);
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
 });
