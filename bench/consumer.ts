@@ -15,10 +15,10 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { deaggregateSync } from 'aws-kinesis-agg';
 import Kinesis from 'lifion-kinesis';
 
+import { fastClock, unpaced } from './fast-clock.js';
 import { compare, type Contender } from './harness.js';
 import { startLocalServer } from './local.js';
 import { offerAll } from './offer-all.js';
-import { fastClock } from './shards-in-memory.js';
 
 const SHARDS = 4;
 const RECORDS = { 100: 400_000, 1_024: 100_000 } as const;
@@ -67,10 +67,7 @@ async function fill(
   const producer = new Producer({
     streamName: 'bench',
     onOutcome: () => {},
-    clock: fastClock(SPEED),
-    lingerMs: 50 * SPEED,
-    requestTimeoutMs: 10_000 * SPEED,
-    recordTtlMs: 30_000 * SPEED,
+    ...unpaced(SPEED),
     clientConfig,
   });
   await offerAll(producer, keys, Buffer.alloc(bytes, 'a line of a log that repeats itself '));

@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { Producer, type ProducerOptions } from '@shardline/producer';
 import { seededRandom } from '@shardline/shared/testing';
 
+import { fastClock } from './fast-clock.js';
 import { note } from './harness.js';
-import { fastClock, ShardsInMemory } from './shards-in-memory.js';
+import { ShardsInMemory } from './shards-in-memory.js';
 
 const LINES = 200_000;
 const SHARDS = 4;

@@ -12,10 +12,10 @@ import { Consumer, MemoryLeaseTable } from '@shardline/consumer';
 import { Producer } from '@shardline/producer';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
+import { fastClock, unpaced } from './fast-clock.js';
 import { note } from './harness.js';
 import { startLocalServer } from './local.js';
 import { offerAll } from './offer-all.js';
-import { fastClock } from './shards-in-memory.js';
 
 const SHARDS = 4;
 const RECORDS = 200_000;
@@ -27,15 +27,9 @@ export async function pausesBench(): Promise<void> {
   const { child, clientConfig } = await startLocalServer(SHARDS);
   const client = new KinesisClient({ ...clientConfig, requestHandler: new NodeHttpHandler() });
   const keys = Array.from({ length: RECORDS }, () => randomUUID());
-  const times = {
-    clock: fastClock(SPEED),
-    lingerMs: 50 * SPEED,
-    requestTimeoutMs: 10_000 * SPEED,
-    recordTtlMs: 30_000 * SPEED,
-  };
   const produce = (bytes: number, count: number): Promise<number> =>
     offerAll(
-      new Producer({ streamName: 'bench', onOutcome: () => {}, ...times, clientConfig }),
+      new Producer({ streamName: 'bench', onOutcome: () => {}, ...unpaced(SPEED), clientConfig }),
       keys.slice(0, count),
       Buffer.alloc(bytes, 'a line of a log that repeats itself '),
     );

@@ -5,10 +5,10 @@ import { KinesisClient, PutRecordsCommand } from '@aws-sdk/client-kinesis';
 import { Producer, type ProducerOptions } from '@shardline/producer';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
+import { unpaced } from './fast-clock.js';
 import { compare, type Contender } from './harness.js';
 import { startLocalServer } from './local.js';
 import { offerAll } from './offer-all.js';
-import { fastClock } from './shards-in-memory.js';
 
 const RECORDS = { 100: 150_000, 1_024: 30_000 } as const;
 const SHARDS = 16;
@@ -56,17 +56,10 @@ export async function producerBench(): Promise<void> {
 }
 
 function makeProducer(options: Partial<ProducerOptions>): Producer {
-  // The pace of a shard is out of the way: other times are as by default.
-  const times = {
-    lingerMs: 50 * SPEED,
-    requestTimeoutMs: 10_000 * SPEED,
-    recordTtlMs: 30_000 * SPEED,
-  };
   return new Producer({
     streamName: 'bench',
     onOutcome: () => {},
-    clock: fastClock(SPEED),
-    ...times,
+    ...unpaced(SPEED),
     ...options,
   });
 }

@@ -3,10 +3,11 @@ import { createHash, randomUUID } from 'node:crypto';
 import { Producer } from '@shardline/producer';
 import { RecordAggregator } from 'aws-kinesis-agg';
 
+import { fastClock } from './fast-clock.js';
 import { compare } from './harness.js';
 import { offerAll } from './offer-all.js';
 import { ProtobufjsAggregator } from './protobufjs-codec.js';
-import { fastClock, ShardsInMemory } from './shards-in-memory.js';
+import { ShardsInMemory } from './shards-in-memory.js';
 
 const RECORDS = 300_000;
 /** No key comes twice in an aggregate, and the keys themselves take no part of the memory's time. */

@@ -1,10 +1,4 @@
-import {
-  type Clock,
-  hashPartitionKey,
-  type HashRange,
-  HashRangeIndex,
-  parseHashKey,
-} from '@shardline/shared';
+import { hashPartitionKey, type HashRange, HashRangeIndex, parseHashKey } from '@shardline/shared';
 
 interface Entry {
   readonly partitionKey: string;
@@ -60,16 +54,4 @@ export class ShardsInMemory {
   }
 
   close(): void {}
-}
-
-/** Time that runs several times as fast, so that the pace of a shard does not hold up a bench. */
-export function fastClock(speed: number): Clock {
-  return {
-    now: () => Date.now(),
-    monotonicMs: () => performance.now() * speed,
-    schedule(delayMs, callback) {
-      const handle = setTimeout(callback, delayMs / speed);
-      return { cancel: () => clearTimeout(handle) };
-    },
-  };
 }
