@@ -1,11 +1,9 @@
-import { decodeRecords, sumAggregates } from '@shardline/shared';
+import { CHECKSUM_LANES, decodeRecords, sumAggregates } from '@shardline/shared';
 
 import type { HeldRecords } from './held-records.js';
 import type { Attempt, PendingRecord } from './pending-record.js';
 
 const NONE: readonly Attempt[] = [];
-/** How many checksums are computed side by side. */
-const SUMMED_TOGETHER = 8;
 
 /** A Kinesis record on its way: one entry of PutRecords, and the user records in it. */
 export class Entry {
@@ -36,7 +34,7 @@ export class Entry {
     const open = entries.filter((entry) => !entry.#isSummed);
     if (open.length === 0) return;
     for (const entry of later) {
-      if (open.length >= SUMMED_TOGETHER) break;
+      if (open.length >= CHECKSUM_LANES) break;
       if (!entry.#isSummed) open.push(entry);
     }
     sumAggregates(open.map(({ payload }) => payload));

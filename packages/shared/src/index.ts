@@ -65,6 +65,7 @@ export {
   rangeHolds,
 } from './hash-range.js';
 export { interceptAnswer } from './lean-answer.js';
+export { LANES as CHECKSUM_LANES } from './md5/lanes-module.js';
 export { HashedKey, hashKeyOf, hashPartitionKey } from './partition-key.js';
 export { type Random, systemRandom } from './random.js';
 export {

@@ -1,4 +1,4 @@
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 
 const NOTHING = Buffer.from('{}');
 
@@ -23,22 +23,24 @@ interface Command {
  * happens before the answer, are the SDK's.
  *
  * @param name - Of the middleware.
+ * @param emptyBody - What the SDK finds in place of what was taken.
  * @returns What gives the answer once the command was sent; undefined if it never came by here, as with
  * a client that answers by itself.
  */
 export function interceptAnswer<Answer>(
   command: object,
   name: string,
-  parse: (body: AsyncIterable<Buffer>) => Promise<Answer>,
+  parse: (body: AsyncIterable<Buffer>) => Promise<Answer> | Answer,
+  emptyBody: () => unknown = () => NOTHING,
 ): () => Answer | undefined {
   let answer: Answer | undefined;
   (command as Command).middlewareStack.add(
     (next) => async (args) => {
       const result = await next(args);
       const response = result.response as { statusCode: number; body: unknown };
-      if (response.statusCode === 200) {
-        answer = await parse(response.body as Readable);
-        response.body = NOTHING;
+      if (response.statusCode === 200 && response.body instanceof Readable) {
+        answer = await parse(response.body);
+        response.body = emptyBody();
       }
       return result;
     },

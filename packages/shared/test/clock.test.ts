@@ -1,4 +1,4 @@
-import { sleep, systemClock } from '@shardline/shared';
+import { nextTurn, sleep, systemClock } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
 import { describe, expect, it } from 'vitest';
 
@@ -54,5 +54,18 @@ describe('seededRandom', () => {
     expect(first).toEqual(Array.from({ length: 1_000 }, b));
     expect(first).not.toEqual(Array.from({ length: 1_000 }, other));
     expect(first.every((value) => value >= 0 && value < 1)).toBe(true);
+  });
+});
+
+describe('nextTurn', () => {
+  it('lets one of those who wait go on a turn, in order', async () => {
+    const gone: number[] = [];
+    for (const each of [1, 2, 3]) void nextTurn().then(() => gone.push(each));
+    const seen: number[][] = [];
+    while (gone.length < 3) {
+      await new Promise((resolve) => setImmediate(resolve));
+      seen.push([...gone]);
+    }
+    expect(seen).toEqual([[1], [1, 2], [1, 2, 3]]);
   });
 });

@@ -1,3 +1,5 @@
+import { Readable } from 'node:stream';
+
 import {
   DeregisterStreamConsumerCommand,
   DescribeStreamConsumerCommand,
@@ -42,7 +44,7 @@ import type {
   SubscriptionBatch,
 } from './kinesis-read-port.js';
 import { parseGetRecords, type RecordsAnswer } from './records-answer.js';
-import { interceptEvents } from './subscription-events.js';
+import { readEvents } from './subscription-events.js';
 import { SubscriptionHandler } from './subscription-handler.js';
 
 export interface KinesisReadClientOptions {
@@ -183,7 +185,12 @@ export class KinesisReadClient implements KinesisReadPort {
       ShardId: shardId,
       StartingPosition: startingPosition(from),
     });
-    const leanEvents = this.#options.wire === 'lean' ? interceptEvents(command) : undefined;
+    const leanEvents =
+      this.#options.wire === 'lean'
+        ? interceptAnswer(command, 'shardlineSubscriptionEvents', readEvents, () =>
+            Readable.from([]),
+          )
+        : undefined;
     const answer = await this.#subscriptions.send(command, { abortSignal: signal });
     const events = leanEvents?.();
     const stream = answer.EventStream ?? [];

@@ -1,7 +1,5 @@
-import { Readable } from 'node:stream';
 import { crc32 } from 'node:zlib';
 
-import type { SubscribeToShardCommand } from '@aws-sdk/client-kinesis';
 import { nextTurn } from '@shardline/shared';
 
 import { type RecordsAnswer, RecordsParser } from './records-answer.js';
@@ -28,7 +26,7 @@ function malformed(what: string): Error {
  *
  * @throws Under the service's name for it, what the service says went wrong; `MalformedEventStream`.
  */
-async function* readEvents(body: AsyncIterable<Buffer>): AsyncGenerator<RecordsAnswer> {
+export async function* readEvents(body: AsyncIterable<Buffer>): AsyncGenerator<RecordsAnswer> {
   let chunks: Buffer[] = [];
   let bytes = 0;
   let neededBytes = PRELUDE_BYTES;
@@ -98,30 +96,4 @@ function readHeaders(bytes: Buffer): ReadonlyMap<string, string> {
     headers.set(name, text(valueBytes));
   }
   return headers;
-}
-
-/**
- * Takes the events of a subscription before the SDK does, which walks every record of every event by its
- * schema; it finds a stream without events. What refuses the subscription is the SDK's to say.
- *
- * @returns What gives the events once the command was sent; undefined if they never came by here, as with
- * a client that answers by itself.
- */
-export function interceptEvents(
-  command: SubscribeToShardCommand,
-): () => AsyncIterable<RecordsAnswer> | undefined {
-  let events: AsyncIterable<RecordsAnswer> | undefined;
-  command.middlewareStack.add(
-    (next) => async (args) => {
-      const result = await next(args);
-      const response = result.response as { statusCode: number; body: unknown };
-      if (response.statusCode === 200 && response.body instanceof Readable) {
-        events = readEvents(response.body);
-        response.body = Readable.from([]);
-      }
-      return result;
-    },
-    { step: 'deserialize', priority: 'low', name: 'shardlineSubscriptionEvents' },
-  );
-  return () => events;
 }

@@ -1,5 +1,6 @@
 import {
   type ByteBudget,
+  CHECKSUM_LANES,
   comparePositions,
   isShardlineError,
   type KinesisRecord,
@@ -61,8 +62,6 @@ export interface ProcessorCounts {
 
 /** More would not fit the row anyway. */
 const MAX_FINISHED_POSITIONS = 2_000;
-/** Kinesis records whose checksums are computed side by side. */
-const CHECKED_TOGETHER = 8;
 /** User records that are begun before others get a turn: a millisecond or two. */
 const RECORDS_PER_TURN = 1_000;
 
@@ -261,8 +260,8 @@ export class ShardProcessor {
     source: Source,
   ): Promise<void> {
     let inThisTurn = 0;
-    for (let from = 0; from < records.length; from += CHECKED_TOGETHER) {
-      const part = records.slice(from, from + CHECKED_TOGETHER);
+    for (let from = 0; from < records.length; from += CHECKSUM_LANES) {
+      const part = records.slice(from, from + CHECKSUM_LANES);
       this.#decoder.checkAhead(part);
       for (const record of part) {
         if (inThisTurn >= RECORDS_PER_TURN) {
