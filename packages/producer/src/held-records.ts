@@ -58,11 +58,11 @@ export class HeldRecords {
     if (this.#count === 0) this.#firstExpiresMs = expiresMs;
     else (this.#laterExpiresMs ??= []).push(expiresMs);
     this.#count += 1;
-    this.#open += 1;
     this.#bytes += bytes;
     this.#keyBytes += keyBytes;
     if (expiresMs < this.#nextExpiryMs) this.#nextExpiryMs = expiresMs;
     if (group !== this.#group) this.#meet(group);
+    this.#open += 1;
   }
 
   get group(): FlushGroup {
@@ -118,15 +118,18 @@ export class HeldRecords {
     this.#group.leave(1);
   }
 
-  /** Counts all records in the earlier of two groups. */
+  /**
+   * Counts what is open and a record that joins it in the earlier of their groups. With nothing open that is the
+   * record's own: nobody waits for the other any more.
+   */
   #meet(group: FlushGroup): void {
-    if (group.ordinal > this.#group.ordinal) {
+    if (this.#open > 0 && group.ordinal > this.#group.ordinal) {
       this.#group.enter(1);
       group.leave(1);
       return;
     }
-    group.enter(this.#open - 1);
-    this.#group.leave(this.#open - 1);
+    group.enter(this.#open);
+    this.#group.leave(this.#open);
     this.#group = group;
   }
 }

@@ -152,7 +152,21 @@ describe('FlushGroup', () => {
         await turn();
         expect(model.flushes.filter(({ isDone }) => !isDone)).toEqual([]);
       }),
-      { numRuns: 300 },
+      {
+        numRuns: 300,
+        examples: [
+          // The first flush has forgotten its group when a record meets what was settled with it.
+          [
+            [
+              { kind: 'put', into: 2 },
+              { kind: 'flush' },
+              { kind: 'settleOne', of: 2 },
+              { kind: 'put', into: 2 },
+              { kind: 'flush' },
+            ],
+          ],
+        ],
+      },
     );
   });
 });
