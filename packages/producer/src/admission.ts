@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 import { ByteBudget } from '@shardline/shared';
 
 /** Room for records, by number and by bytes, first come first served. */
@@ -13,6 +15,8 @@ export class Admission {
     this.#slots = new ByteBudget(maxRecords);
     this.#budget = budget;
     this.#closing = closing;
+    // As many as puts that wait for room.
+    setMaxListeners(0, closing);
   }
 
   get capacityRecords(): number {

@@ -584,6 +584,21 @@ describe('Producer', () => {
       await finish(clock, Promise.all(puts));
     });
 
+    it('lets many puts wait without a warning of the process', async () => {
+      const warnings: string[] = [];
+      const onWarning = ({ name }: Error): number => warnings.push(name);
+      process.on('warning', onWarning);
+      const { clock, producer } = setup({ maxBufferRecords: 2 });
+      const { signal } = new AbortController();
+      const puts = keys(50).map((key, index) =>
+        producer.put({ partitionKey: key, data: 'x' }, index % 2 === 0 ? { signal } : undefined),
+      );
+      await finish(clock, Promise.all(puts));
+      await new Promise((resolve) => setImmediate(resolve));
+      process.off('warning', onWarning);
+      expect(warnings).toEqual([]);
+    });
+
     it('lets nobody pass a put that waits', async () => {
       const data = (name: string, bytes: number): string => name.padEnd(bytes);
       let offered = false;
