@@ -23,52 +23,64 @@ const DATA = Buffer.from('"Data":"');
 const QUOTE = 0x22;
 /** What is taken apart in one go: a millisecond or so. */
 const CUT_BYTES = 2 ** 19;
+/** Where what came in is put together: fresh memory of that size makes the garbage collector run. */
+const gathered = Buffer.allocUnsafeSlow(2 * CUT_BYTES);
 
 /**
  * Takes an answer apart as it comes in, so that none holds up the event loop, however large it is. The data
  * are cut out and decoded by what Node has built in, and only what is left goes through the JSON parser;
  * inside of a JSON text no quote stands by itself, so the cuts cannot be wrong. What is written in another
- * way than the service does is parsed as a whole.
+ * way than the service does is put together again and parsed as a whole.
  */
 export class RecordsParser {
-  readonly #chunks: Buffer[] = [];
   readonly #data: Buffer[] = [];
+  /** The text up to each of the data. */
   readonly #parts: string[] = [];
-  /** What came in and was not taken apart yet: from behind some data on. */
+  /** What came in and was not taken apart yet. */
   #pending: Buffer[] = [];
-  /** Came in since the last cut. */
-  #uncutBytes = 0;
+  #pendingBytes = 0;
+  /** With so much there is enough for the next cut. */
+  #dueBytes = CUT_BYTES;
   #isAsUsual = true;
 
   /** There is enough for {@link cut}. */
   get isDue(): boolean {
-    return this.#uncutBytes >= CUT_BYTES;
+    return this.#pendingBytes >= this.#dueBytes;
   }
 
   push(chunk: Buffer): void {
-    this.#chunks.push(chunk);
     this.#pending.push(chunk);
-    this.#uncutBytes += chunk.length;
+    this.#pendingBytes += chunk.length;
   }
 
   /** @throws SyntaxError for what is no JSON. */
   finish(): RecordsAnswer {
-    this.cut();
-    const rest = Buffer.concat(this.#pending).toString();
-    if (!this.#isAsUsual) return parseWhole(Buffer.concat(this.#chunks));
-    const answer = JSON.parse(this.#parts.join('') + rest) as WireAnswer;
-    const { Records = [] } = answer;
+    const rest = this.#cut().toString();
     const data = this.#data;
-    const isMatching = Records.length === data.length && Records.every(({ Data }) => Data === '');
-    return isMatching
-      ? withRecords(answer, (index) => data[index])
-      : parseWhole(Buffer.concat(this.#chunks));
+    if (this.#isAsUsual) {
+      const answer = JSON.parse(this.#parts.join('') + rest) as WireAnswer;
+      const { Records = [] } = answer;
+      const isMatching = Records.length === data.length && Records.every(({ Data }) => Data === '');
+      if (isMatching) return withRecords(answer, (index) => data[index]);
+    }
+    const parts = this.#parts.map((part, index) => part + data[index]?.toString('base64'));
+    const whole = JSON.parse(parts.join('') + rest) as WireAnswer;
+    return withRecords(whole, (_, text) => Buffer.from(text ?? '', 'base64'));
   }
 
   /** Takes apart what has come in. */
   cut(): void {
-    const body =
-      this.#pending.length === 1 ? (this.#pending[0] as Buffer) : Buffer.concat(this.#pending);
+    // A copy: what it is cut from is used again.
+    const rest = Buffer.from(this.#cut());
+    this.#pending = [rest];
+    this.#pendingBytes = rest.length;
+    // In proportion to a record that is larger, so that it is not looked through over and over.
+    this.#dueBytes = rest.length + Math.max(CUT_BYTES, rest.length);
+  }
+
+  /** @returns What no more data can be cut from, until the next call. */
+  #cut(): Buffer {
+    const body = gather(this.#pending, this.#pendingBytes);
     let at = 0;
     while (this.#isAsUsual) {
       const found = body.indexOf(DATA, at);
@@ -83,9 +95,16 @@ export class RecordsParser {
         at = end;
       }
     }
-    this.#pending = [body.subarray(at)];
-    this.#uncutBytes = 0;
+    return body.subarray(at);
   }
+}
+
+function gather(chunks: readonly Buffer[], bytes: number): Buffer {
+  if (chunks.length === 1) return chunks[0] as Buffer;
+  if (bytes > gathered.length) return Buffer.concat(chunks);
+  let at = 0;
+  for (const chunk of chunks) at += chunk.copy(gathered, at);
+  return gathered.subarray(0, at);
 }
 
 /** What {@link RecordsParser} makes of an answer. */
@@ -98,11 +117,6 @@ export async function parseGetRecords(body: AsyncIterable<Buffer>): Promise<Reco
     parser.cut();
   }
   return parser.finish();
-}
-
-function parseWhole(body: Buffer): RecordsAnswer {
-  const answer = JSON.parse(body.toString()) as WireAnswer;
-  return withRecords(answer, (_, text) => Buffer.from(text ?? '', 'base64'));
 }
 
 function withRecords(

@@ -14,6 +14,7 @@ import {
 import { bytesOf, type FetchedBatch } from '../fetch/fetcher.js';
 import { type HeldLease, isConcrete } from '../lease/held-lease.js';
 import type { PendingCheckpoint, Progress } from '../lease/lease.js';
+import { CallContext, type CalledShard } from './call-context.js';
 import {
   Delivery,
   type DeliveryOptions,
@@ -79,7 +80,7 @@ export class ShardProcessor {
   };
   readonly #held: HeldLease;
   readonly #options: ProcessorOptions;
-  readonly #signal: AbortSignal;
+  readonly #called: CalledShard;
   readonly #onFinished: (records: number) => void;
   readonly #watermark = new Watermark();
   readonly #delivery: Delivery;
@@ -104,7 +105,13 @@ export class ShardProcessor {
   ) {
     this.#held = held;
     this.#options = options;
-    this.#signal = signal;
+    this.#called = {
+      streamName: options.streamName,
+      held,
+      signal,
+      checkpoint: (tickets) => this.#checkpoint(tickets),
+      prepareCheckpoint: (tickets, state) => this.#prepare(tickets, state),
+    };
     this.#onFinished = onFinished;
     const { hashRange, checkpoint, finishedAbove, windowState } = held.lease;
     this.#decoder = new RecordDecoder({
@@ -330,33 +337,17 @@ export class ShardProcessor {
   }
 
   #context(tasks: readonly RecordTask[], attempt: number): HandlerContext {
-    const held = this.#held;
-    const signal = this.#signal;
     const last = tasks.at(-1);
-    const tickets = tasks.map(({ ticket }) => ticket);
-    return {
-      streamName: this.#options.streamName,
-      shardId: held.lease.shardId,
-      position: last
-        ? positionOf(last.ticket)
-        : (this.#watermark.position ?? held.lease.checkpoint),
-      get records() {
-        return tasks.map(({ record }) => record);
-      },
-      // Looked at anew each time: after a stall the timer that would abort it may not have fired yet.
-      get signal() {
-        return held.isValid ? signal : held.signal;
-      },
-      fencingToken: held.fencingToken,
-      attempt,
-      millisBehindLatest: last?.source.millisBehindLatest ?? 0,
-      checkpoint: async () => {
-        const position = this.#watermark.positionWith(tickets);
-        if (position) await held.checkpoint(this.#progressAt(position));
-        return position;
-      },
-      prepareCheckpoint: (state) => this.#prepare(tickets, state),
-    };
+    const position = last
+      ? positionOf(last.ticket)
+      : (this.#watermark.position ?? this.#held.lease.checkpoint);
+    return new CallContext(this.#called, tasks, position, attempt);
+  }
+
+  async #checkpoint(tickets: readonly Ticket[]): Promise<Position | undefined> {
+    const position = this.#watermark.positionWith(tickets);
+    if (position) await this.#held.checkpoint(this.#progressAt(position));
+    return position;
   }
 
   async #prepare(
