@@ -1,9 +1,20 @@
-import { CHECKSUM_LANES, decodeRecords, sumAggregates } from '@shardline/shared';
+import {
+  CHECKSUM_LANES,
+  decodeRecords,
+  startsLikeAggregate,
+  startsLikeEnvelope,
+  sumAggregates,
+} from '@shardline/shared';
 
 import type { HeldRecords } from './held-records.js';
 import type { Attempt, PendingRecord } from './pending-record.js';
 
 const NONE: readonly Attempt[] = [];
+
+/** Readers would take something off that the user put there. */
+export function looksEncoded(data: Uint8Array): boolean {
+  return startsLikeAggregate(data) || startsLikeEnvelope(data);
+}
 
 /** A Kinesis record on its way: one entry of PutRecords, and the user records in it. */
 export class Entry {

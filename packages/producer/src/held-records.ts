@@ -50,7 +50,15 @@ export class HeldRecords {
   }
 
   /** Takes in a record that is counted in its group. */
-  add({ bytes, expiresMs, group, caller }: PendingRecord, keyBytes: number): void {
+  add(
+    {
+      bytes,
+      expiresMs,
+      group,
+      caller,
+    }: Pick<PendingRecord, 'bytes' | 'expiresMs' | 'group' | 'caller'>,
+    keyBytes: number,
+  ): void {
     if (caller) {
       this.#callers ??= [];
       this.#callers[this.#count] = caller;

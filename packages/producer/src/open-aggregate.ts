@@ -1,12 +1,6 @@
-import {
-  type AggregateEncoder,
-  type HashedKey,
-  startsLikeAggregate,
-  startsLikeEnvelope,
-  storeInEnvelope,
-} from '@shardline/shared';
+import type { AggregateEncoder, HashedKey } from '@shardline/shared';
 
-import { Entry } from './entry.js';
+import { Entry, looksEncoded } from './entry.js';
 import { HeldRecords } from './held-records.js';
 import type { PendingRecord } from './pending-record.js';
 
@@ -69,24 +63,4 @@ export class OpenAggregate {
     };
     return new Entry(this.#records, key, isAggregate, raw, dueMs);
   }
-}
-
-/** One record as a Kinesis record of its own, for streams whose readers know no aggregates. */
-export function unaggregatedEntry(record: PendingRecord, key: HashedKey, dueMs: number): Entry {
-  const { data, group, partitionKey, explicitHashKey } = record;
-  const payload = looksEncoded(data) ? storeInEnvelope(data, 'data') : Buffer.from(data);
-  const records = new HeldRecords(group);
-  records.add(record, key.bytes);
-  return new Entry(
-    records,
-    { partitionKey, partitionKeyBytes: key.bytes, explicitHashKey },
-    false,
-    payload,
-    dueMs,
-  );
-}
-
-/** Readers would take something off that the user put there. */
-function looksEncoded(data: Uint8Array): boolean {
-  return startsLikeAggregate(data) || startsLikeEnvelope(data);
 }

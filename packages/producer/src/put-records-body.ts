@@ -36,8 +36,7 @@ export class PutRecordsBodies {
     // Small entries share a call into the runtime.
     let text = '';
     for (const { partitionKey, explicitHashKey, payload } of entries) {
-      const { buffer, byteOffset, byteLength } = payload;
-      const data = Buffer.from(buffer, byteOffset, byteLength).toString('base64');
+      const data = payload.toString('base64');
       text += OPEN_DATA;
       if (data.length > LARGE_CHARACTERS) {
         at += body.write(text, at, 'latin1');

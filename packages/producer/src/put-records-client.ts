@@ -31,7 +31,7 @@ import type { EntryOutcome } from './verdict.js';
 export interface PutRecordsEntry {
   readonly partitionKey: string;
   readonly explicitHashKey: string | undefined;
-  readonly payload: Uint8Array;
+  readonly payload: Buffer;
 }
 
 /** All a producer asks of Kinesis. */

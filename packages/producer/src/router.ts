@@ -7,10 +7,11 @@ import {
 } from '@shardline/shared';
 
 import { Entry } from './entry.js';
-import { OpenAggregate, unaggregatedEntry } from './open-aggregate.js';
+import { OpenAggregate } from './open-aggregate.js';
 import type { PendingRecord } from './pending-record.js';
 import { ShardLane } from './shard-lane.js';
 import type { ShardMap } from './shard-map.js';
+import { StagedRecords } from './staged-records.js';
 
 export interface RouterOptions {
   /** `always`: even where the service distributes records itself. */
@@ -141,8 +142,11 @@ export class Router {
     const lane = this.#laneAt(key.words);
     const { lingerMs, aggregationMaxRecords } = this.#options;
     if (!this.#isAggregating) {
-      this.#enqueue(lane, unaggregatedEntry(record, key, nowMs + lingerMs));
-      return nowMs + lingerMs;
+      const dueMs = nowMs + lingerMs;
+      if (this.#mayShrink(record.data)) this.#enqueue(lane, this.#aloneNow(record, key, dueMs));
+      else lane.stage(record, key, dueMs);
+      this.queued.add(lane);
+      return dueMs;
     }
     if (!lane.open?.tryAdd(record, key, this.#aggregateBytes, aggregationMaxRecords)) {
       this.closeOpen(lane);
@@ -247,7 +251,13 @@ export class Router {
   #alone(record: PendingRecord, nowMs: number): Entry {
     return this.#isAggregating
       ? this.#regroup([record], nowMs)
-      : unaggregatedEntry(record, this.#hashed(record), nowMs);
+      : this.#aloneNow(record, this.#hashed(record), nowMs);
+  }
+
+  #aloneNow(record: PendingRecord, key: HashedKey, dueMs: number): Entry {
+    const staged = new StagedRecords();
+    staged.add(record, key, dueMs);
+    return staged.take() as Entry;
   }
 
   #enqueue(lane: ShardLane, entry: Entry): void {
@@ -260,7 +270,7 @@ export class Router {
   #seal(entry: Entry): void {
     const { codec } = this.#options;
     const raw = entry.payload;
-    if (codec === 'stored' || raw.length < SMALLEST_COMPRESSED_BYTES) return;
+    if (!this.#mayShrink(raw)) return;
     Entry.sum([entry]);
     entry.isSealed = false;
     this.#sealing += 1;
@@ -275,6 +285,10 @@ export class Router {
         this.#sealing -= 1;
         this.#onSealed();
       });
+  }
+
+  #mayShrink({ length }: Uint8Array): boolean {
+    return this.#options.codec !== 'stored' && length >= SMALLEST_COMPRESSED_BYTES;
   }
 
   #useSealed(entry: Entry, raw: Buffer, sealed: Buffer): void {

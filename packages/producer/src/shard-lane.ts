@@ -1,6 +1,10 @@
+import type { HashedKey } from '@shardline/shared';
+
 import type { Entry } from './entry.js';
 import type { OpenAggregate } from './open-aggregate.js';
 import { Pace } from './pace.js';
+import type { PendingRecord } from './pending-record.js';
+import { StagedRecords } from './staged-records.js';
 
 /** What waits for one shard, in order. */
 export class ShardLane {
@@ -18,6 +22,8 @@ export class ShardLane {
   readonly #isPaced: boolean;
   readonly #entries: Entry[] = [];
   #head = 0;
+  /** Behind the entries; made entries of one by one. */
+  readonly #staged = new StagedRecords();
 
   /** @param isPaced - False where the lane stands for more than one shard. */
   constructor(shardId: string, nowMs: number, isPaced: boolean) {
@@ -27,20 +33,26 @@ export class ShardLane {
   }
 
   get length(): number {
-    return this.#entries.length - this.#head;
+    return this.#entries.length - this.#head + this.#staged.count;
   }
 
   get first(): Entry | undefined {
-    return this.#entries[this.#head];
+    return this.#entries[this.#head] ?? this.#unstage();
   }
 
-  /** What waits, the next first. */
+  /** What waits and is an entry already, the next first. */
   *waiting(): Generator<Entry> {
     for (let at = this.#head; at < this.#entries.length; at += 1) yield this.#entries[at] as Entry;
   }
 
   push(entry: Entry): void {
+    while (this.#unstage());
     this.#entries.push(entry);
+  }
+
+  /** Adds a record that will be an entry of its own. */
+  stage(record: PendingRecord, key: HashedKey, dueMs: number): void {
+    this.#staged.add(record, key, dueMs);
   }
 
   /** Puts entries back in front, in the order given. */
@@ -50,7 +62,7 @@ export class ShardLane {
   }
 
   shift(): Entry | undefined {
-    const entry = this.#entries[this.#head];
+    const { first: entry } = this;
     if (entry === undefined) return undefined;
     this.#head += 1;
     // Amortised: moves no more entries than were taken.
@@ -62,6 +74,7 @@ export class ShardLane {
   }
 
   takeAll(): Entry[] {
+    while (this.#unstage());
     const entries = this.#entries.slice(this.#head);
     this.#entries.length = 0;
     this.#head = 0;
@@ -77,6 +90,12 @@ export class ShardLane {
       if (this.inFlight > 0 || this.predecessors.size > 0) return Infinity;
     }
     return Math.max(this.blockedUntilMs - nowMs, this.paceMs(nowMs), 0);
+  }
+
+  #unstage(): Entry | undefined {
+    const entry = this.#staged.take();
+    if (entry) this.#entries.push(entry);
+    return entry;
   }
 
   /** How long the pace of the shard holds back the next entry. Unit: milliseconds. */

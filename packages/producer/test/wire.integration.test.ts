@@ -89,7 +89,7 @@ const anyEntry = fc.record({
   explicitHashKey: fc.option(fc.bigInt({ min: 0n, max: 2n ** 128n - 1n }).map(String), {
     nil: undefined,
   }),
-  payload: fc.uint8Array({ maxLength: 300 }),
+  payload: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
 });
 
 describe('the lean wire', () => {
