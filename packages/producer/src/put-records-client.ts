@@ -13,6 +13,7 @@ import {
   findHoles,
   fromAwsError,
   interceptAnswer,
+  nextTurn,
   parseHashRange,
   type Random,
   retryControlPlane,
@@ -61,6 +62,8 @@ interface CallRules {
 
 /** A record of a stream that was never told otherwise, its partition key included: 1 MiB. */
 const DEFAULT_MAX_RECORD_BYTES = 2 ** 20;
+/** To write so much, and then to sign and send it, takes a millisecond each. */
+const LARGE_BYTES = 2 ** 18;
 /** While a reshard is under way the listing can miss a shard for a moment. */
 const INCOMPLETE_LISTING_TRIES = 5;
 
@@ -133,10 +136,15 @@ export class SdkKinesisWritePort implements KinesisWritePort {
     signal: AbortSignal,
   ): Promise<Pick<PutRecordsCommandOutput, 'Records'>> {
     const command = new PutRecordsCommand({ ...streamInput(this.#stream), Records: [] });
+    const bytes = entries.reduce((sum, { payload }) => sum + payload.length, 0);
+    // In turns of their own, so that no turn of the event loop is a long one.
+    const isLarge = bytes >= LARGE_BYTES;
+    if (isLarge) await nextTurn();
     const body = bodies.write(entries);
     command.middlewareStack.add(
-      (next) => (args) => {
+      (next) => async (args) => {
         (args.request as { body: unknown }).body = body;
+        if (isLarge) await nextTurn();
         return next(args);
       },
       { step: 'build', priority: 'high', name: 'shardlinePutRecordsBody' },
