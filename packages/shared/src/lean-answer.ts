@@ -1,5 +1,7 @@
 import { Readable } from 'node:stream';
 
+import { chunksOf } from './chunks.js';
+
 const NOTHING = Buffer.from('{}');
 
 /** As much of a command of the SDK as is used here. */
@@ -39,7 +41,7 @@ export function interceptAnswer<Answer>(
       const result = await next(args);
       const response = result.response as { statusCode: number; body: unknown };
       if (response.statusCode === 200 && response.body instanceof Readable) {
-        answer = await parse(response.body);
+        answer = await parse(chunksOf(response.body));
         response.body = emptyBody();
       }
       return result;

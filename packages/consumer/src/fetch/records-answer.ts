@@ -1,6 +1,8 @@
 import type { GetRecordsCommandOutput, SubscribeToShardEvent } from '@aws-sdk/client-kinesis';
 import { type KinesisRecord, nextTurn } from '@shardline/shared';
 
+import { ByteQueue } from './byte-queue.js';
+
 /** An answer of GetRecords or an event of a subscription, as much as is read of them. */
 export interface RecordsAnswer
   extends
@@ -23,8 +25,6 @@ const DATA = Buffer.from('"Data":"');
 const QUOTE = 0x22;
 /** What is taken apart in one go: a millisecond or so. */
 const CUT_BYTES = 2 ** 19;
-/** Where what came in is put together: fresh memory of that size makes the garbage collector run. */
-const gathered = Buffer.allocUnsafeSlow(2 * CUT_BYTES);
 
 /**
  * Takes an answer apart as it comes in, so that none holds up the event loop, however large it is. The data
@@ -37,25 +37,24 @@ export class RecordsParser {
   /** The text up to each of the data. */
   readonly #parts: string[] = [];
   /** What came in and was not taken apart yet. */
-  #pending: Buffer[] = [];
-  #pendingBytes = 0;
+  readonly #pending = new ByteQueue();
   /** With so much there is enough for the next cut. */
   #dueBytes = CUT_BYTES;
   #isAsUsual = true;
 
   /** There is enough for {@link cut}. */
   get isDue(): boolean {
-    return this.#pendingBytes >= this.#dueBytes;
+    return this.#pending.bytes >= this.#dueBytes;
   }
 
   push(chunk: Buffer): void {
     this.#pending.push(chunk);
-    this.#pendingBytes += chunk.length;
   }
 
   /** @throws SyntaxError for what is no JSON. */
   finish(): RecordsAnswer {
-    const rest = this.#cut().toString();
+    this.cut();
+    const rest = this.#pending.peek(this.#pending.bytes).toString();
     const data = this.#data;
     if (this.#isAsUsual) {
       const answer = JSON.parse(this.#parts.join('') + rest) as WireAnswer;
@@ -70,17 +69,7 @@ export class RecordsParser {
 
   /** Takes apart what has come in. */
   cut(): void {
-    // A copy: what it is cut from is used again.
-    const rest = Buffer.from(this.#cut());
-    this.#pending = [rest];
-    this.#pendingBytes = rest.length;
-    // In proportion to a record that is larger, so that it is not looked through over and over.
-    this.#dueBytes = rest.length + Math.max(CUT_BYTES, rest.length);
-  }
-
-  /** @returns What no more data can be cut from, until the next call. */
-  #cut(): Buffer {
-    const body = gather(this.#pending, this.#pendingBytes);
+    const body = this.#pending.peek(this.#pending.bytes);
     let at = 0;
     while (this.#isAsUsual) {
       const found = body.indexOf(DATA, at);
@@ -95,16 +84,11 @@ export class RecordsParser {
         at = end;
       }
     }
-    return body.subarray(at);
+    this.#pending.drop(at);
+    const { bytes } = this.#pending;
+    // In proportion to a record that is larger, so that it is not looked through over and over.
+    this.#dueBytes = bytes + Math.max(CUT_BYTES, bytes);
   }
-}
-
-function gather(chunks: readonly Buffer[], bytes: number): Buffer {
-  if (chunks.length === 1) return chunks[0] as Buffer;
-  if (bytes > gathered.length) return Buffer.concat(chunks);
-  let at = 0;
-  for (const chunk of chunks) at += chunk.copy(gathered, at);
-  return gathered.subarray(0, at);
 }
 
 /** What {@link RecordsParser} makes of an answer. */

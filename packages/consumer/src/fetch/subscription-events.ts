@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 
 import { nextTurn } from '@shardline/shared';
 
+import { ByteQueue } from './byte-queue.js';
 import { type RecordsAnswer, RecordsParser } from './records-answer.js';
 
 /** Lengths and their checksum, before the headers of a message. */
@@ -27,34 +28,30 @@ function malformed(what: string): Error {
  * @throws Under the service's name for it, what the service says went wrong; `MalformedEventStream`.
  */
 export async function* readEvents(body: AsyncIterable<Buffer>): AsyncGenerator<RecordsAnswer> {
-  let chunks: Buffer[] = [];
-  let bytes = 0;
-  let neededBytes = PRELUDE_BYTES;
+  const received = new ByteQueue();
   for await (const chunk of body) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes < neededBytes) continue;
-    let rest = chunks.length === 1 ? chunk : Buffer.concat(chunks);
+    received.push(chunk);
     for (;;) {
-      neededBytes = messageBytes(rest);
-      if (rest.length < neededBytes) break;
-      if (neededBytes >= LARGE_BYTES) await nextTurn();
-      const event = readMessage(rest.subarray(0, neededBytes));
-      rest = rest.subarray(neededBytes);
+      const bytes = messageBytes(received);
+      if (received.bytes < bytes) break;
+      if (bytes >= LARGE_BYTES) await nextTurn();
+      const event = readMessage(received.peek(bytes));
+      received.drop(bytes);
       if (event) yield event;
     }
-    chunks = [rest];
-    bytes = rest.length;
   }
-  if (bytes > 0) throw malformed('it ends within a message');
+  if (received.bytes > 0) throw malformed('it ends within a message');
 }
 
 /** Length of the message that begins here, or of what it takes to know it. */
-function messageBytes(bytes: Buffer): number {
-  if (bytes.length < PRELUDE_BYTES) return PRELUDE_BYTES;
-  if (crc32(bytes.subarray(0, 8)) !== bytes.readUInt32BE(8)) throw malformed('a checksum is wrong');
-  const total = bytes.readUInt32BE(0);
-  const least = PRELUDE_BYTES + bytes.readUInt32BE(4) + CHECKSUM_BYTES;
+function messageBytes(received: ByteQueue): number {
+  if (received.bytes < PRELUDE_BYTES) return PRELUDE_BYTES;
+  const prelude = received.peek(PRELUDE_BYTES);
+  if (crc32(prelude.subarray(0, 8)) !== prelude.readUInt32BE(8)) {
+    throw malformed('a checksum is wrong');
+  }
+  const total = prelude.readUInt32BE(0);
+  const least = PRELUDE_BYTES + prelude.readUInt32BE(4) + CHECKSUM_BYTES;
   if (total < least || total > MAX_MESSAGE_BYTES) throw malformed(`a message of ${total} bytes`);
   return total;
 }

@@ -65,6 +65,8 @@ export interface ProcessorCounts {
 const MAX_FINISHED_POSITIONS = 2_000;
 /** User records that are begun before others get a turn: a millisecond or two. */
 const RECORDS_PER_TURN = 1_000;
+/** So much is begun in a turn of its own: what came in with it took a part of this one. */
+const LARGE_BYTES = 2 ** 16;
 
 /**
  * What happens to the records of one owned shard between reading and checkpointing: decoded, filtered,
@@ -266,7 +268,7 @@ export class ShardProcessor {
     doneThrough: Position | undefined,
     source: Source,
   ): Promise<void> {
-    let inThisTurn = 0;
+    let inThisTurn = source.bytes < LARGE_BYTES ? 0 : RECORDS_PER_TURN;
     for (let from = 0; from < records.length; from += CHECKSUM_LANES) {
       const part = records.slice(from, from + CHECKSUM_LANES);
       this.#decoder.checkAhead(part);
