@@ -166,9 +166,14 @@ export class Dispatcher {
     this.#router.queued.clear();
   }
 
-  /** With nothing under way there is nothing to wait for. */
+  /**
+   * With nothing under way there is nothing to wait for, unless there is more than a request takes: then what
+   * is sent at once is so many small aggregates that the others wait for it anyway.
+   */
   get #isUrgent(): boolean {
-    return this.#isFlushing || (this.#requests.size === 0 && this.#router.sealing === 0);
+    if (this.#isFlushing) return true;
+    const { sealing, open } = this.#router;
+    return this.#requests.size === 0 && sealing === 0 && open.size <= MAX_REQUEST_ENTRIES;
   }
 
   #dispatch(): void {

@@ -8,7 +8,7 @@ import {
   type PutOutcome,
   type PutReceipt,
 } from '@shardline/producer';
-import { decodeRecords, sealEnvelope } from '@shardline/shared';
+import { decodeRecords, hashKeyOf, sealEnvelope } from '@shardline/shared';
 import { ManualClock, seededRandom, settle } from '@shardline/shared/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -523,6 +523,27 @@ describe('Producer', () => {
         { numRuns: 40 },
       );
     });
+  });
+
+  it('lets aggregates grow for lingerMs where there are more than a request takes', async () => {
+    const { clock, port, producer } = setup({ lingerMs: 30 }, 2_000);
+    await finish(clock, producer.put({ partitionKey: 'first', data: 'x' }));
+    const startedMs = clock.monotonicMs();
+    const before = port.requests.length;
+    const puts: Promise<unknown>[] = [];
+    for (let round = 0; round < 5; round += 1) {
+      puts.push(...keys(1_500).map((partitionKey) => producer.put({ partitionKey, data: 'x' })));
+      await clock.advance(5);
+    }
+    expect(port.requests).toHaveLength(before);
+    await finish(clock, Promise.all(puts));
+    const requests = port.requests.slice(before);
+    expect(requests[0]?.atMs).toBe(startedMs + 30);
+    // All rounds share the aggregates of the first.
+    const width = 2n ** 128n / 2_000n;
+    const shards = new Set(keys(1_500).map((key) => hashKeyOf(key) / width)).size;
+    expect(shards).toBeGreaterThan(500);
+    expect(requests.flatMap(({ entries }) => entries)).toHaveLength(shards);
   });
 
   it('begins one large request a turn of the event loop, and several in all', async () => {
