@@ -6,6 +6,8 @@ const SMALLEST_REGION_BYTES = 512;
 const ABSENT = -1;
 const EMPTY = Buffer.alloc(0);
 const FEWEST_SLOTS = 16;
+/** See {@link KeyTable}. */
+const KEY_WORDS = 3;
 
 /**
  * Builds one record in the KPL's aggregated format, byte for byte as the KPL does, knowing its exact
@@ -262,10 +264,8 @@ class KeyTable {
   readonly #region = new Region();
   /** Index and one, by hash; 0 is free. Its length is a power of two, at least twice the count. */
   #slots = new Int32Array(FEWEST_SLOTS);
-  /** By index. */
-  #hashes = new Int32Array(FEWEST_SLOTS / 2);
-  #offsets = new Int32Array(FEWEST_SLOTS / 2);
-  #lengths = new Int32Array(FEWEST_SLOTS / 2);
+  /** Hash, length and offset of each key: together, as they are read and written together. */
+  #keys = new Int32Array((FEWEST_SLOTS / 2) * KEY_WORDS);
   #count = 0;
 
   constructor(tag: number) {
@@ -288,11 +288,13 @@ class KeyTable {
     const slots = this.#slots;
     const mask = slots.length - 1;
     const { tableHash, bytes } = key;
-    for (let at = tableHash & mask; ; at = (at + 1) & mask) {
-      const index = (slots[at] as number) - 1;
+    for (let slot = tableHash & mask; ; slot = (slot + 1) & mask) {
+      const index = (slots[slot] as number) - 1;
       if (index < 0) return ABSENT;
-      if (this.#hashes[index] !== tableHash || this.#lengths[index] !== bytes) continue;
-      if (this.#region.holds(this.#offsets[index] as number, key)) return index;
+      const keys = this.#keys;
+      const at = index * KEY_WORDS;
+      if (keys[at] !== tableHash || keys[at + 1] !== bytes) continue;
+      if (this.#region.holds(keys[at + 2] as number, key)) return index;
     }
   }
 
@@ -305,9 +307,11 @@ class KeyTable {
     region.reserve(entryBytes(bytes));
     region.byte(this.#tag);
     region.varint(bytes);
-    this.#hashes[index] = tableHash;
-    this.#lengths[index] = bytes;
-    this.#offsets[index] = region.length;
+    const keys = this.#keys;
+    const at = index * KEY_WORDS;
+    keys[at] = tableHash;
+    keys[at + 1] = bytes;
+    keys[at + 2] = region.length;
     region.key(key);
     this.#count = index + 1;
     this.#place(index, tableHash);
@@ -334,17 +338,11 @@ class KeyTable {
   #grow(): void {
     const slots = this.#slots.length * 2;
     this.#slots = new Int32Array(slots);
-    this.#hashes = grown(this.#hashes, slots / 2);
-    this.#lengths = grown(this.#lengths, slots / 2);
-    this.#offsets = grown(this.#offsets, slots / 2);
+    const keys = new Int32Array((slots / 2) * KEY_WORDS);
+    keys.set(this.#keys);
+    this.#keys = keys;
     for (let index = 0; index < this.#count; index += 1) {
-      this.#place(index, this.#hashes[index] as number);
+      this.#place(index, keys[index * KEY_WORDS] as number);
     }
   }
-}
-
-function grown(values: Int32Array, length: number): Int32Array<ArrayBuffer> {
-  const result = new Int32Array(length);
-  result.set(values);
-  return result;
 }
