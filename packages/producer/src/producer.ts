@@ -32,6 +32,7 @@ import {
   type UndeliverableRecord,
 } from './pending-record.js';
 import { type KinesisWritePort, SdkKinesisWritePort } from './put-records-client.js';
+import { RecentTime } from './recent-time.js';
 import { Router } from './router.js';
 import { ShardMap } from './shard-map.js';
 
@@ -108,6 +109,7 @@ export class Producer<Data = string | Uint8Array> {
   /** The record that was prepared last, and its key: used again for the next one. */
   readonly #key = new HashedKey();
   readonly #prepared: PendingRecord;
+  readonly #time: RecentTime;
   /** Records that wait for the first listing of the shards. */
   #arrivals: PendingRecord[] = [];
   #group = new FlushGroup();
@@ -173,6 +175,7 @@ export class Producer<Data = string | Uint8Array> {
         refreshShards: () => this.#refresh('mispredicted'),
       },
     );
+    this.#time = new RecentTime(clock);
     this.#prepared = {
       partitionKey: '',
       explicitHashKey: undefined,
@@ -392,7 +395,7 @@ export class Producer<Data = string | Uint8Array> {
 
   /** Takes a record there is room for; its key was hashed last. */
   #add(record: PendingRecord): void {
-    const nowMs = this.#options.clock.monotonicMs();
+    const nowMs = this.#time.monotonicMs;
     record.expiresMs = nowMs + this.#options.recordTtlMs;
     record.group = this.#group;
     record.origin = this.#origin();
