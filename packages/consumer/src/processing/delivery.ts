@@ -49,11 +49,9 @@ export interface Source {
   remaining: number;
 }
 
-/** Calls the handler with some records. */
-type Call = (
-  tasks: readonly RecordTask[],
-  context: HandlerContext,
-) => Promise<PartialBatch | undefined>;
+type Called = PartialBatch | undefined | void;
+/** Calls the handler with some records. What it returns at once is not waited for: a promise costs more. */
+type Call = (tasks: readonly RecordTask[], context: HandlerContext) => Promise<Called> | Called;
 
 /** What a delivery needs of the shard it is for. */
 export interface DeliveredShard {
@@ -90,29 +88,28 @@ export class Delivery {
   }
 
   /** What a lane does with what it took: some calls, one after the other, until all is dealt with. */
-  async deliver(tasks: readonly Task[]): Promise<void> {
-    const { tumblingWindowMs } = this.#options;
-    if (tumblingWindowMs > 0) {
-      await this.#deliverWindows(tasks);
-      return;
-    }
-    for (const run of this.#runs(tasks.filter((task) => task.kind === 'record'))) {
-      if (!(await this.#settle(run, (part, context) => this.#call(part, context)))) return;
+  deliver(tasks: readonly Task[]): Promise<unknown> {
+    if (this.#options.tumblingWindowMs > 0) return this.#deliverWindows(tasks);
+    // Without windows nobody tells the time.
+    const records = tasks as readonly RecordTask[];
+    return records.some((task) => this.#isDead(task))
+      ? this.#deliverRuns(records)
+      : this.#settle(records, this.#callHandler);
+  }
+
+  async #deliverRuns(tasks: readonly RecordTask[]): Promise<void> {
+    for (const run of this.#runs(tasks)) {
+      const call = this.#isDead(run[0] as RecordTask) ? this.#bury : this.#callHandler;
+      if (!(await this.#settle(run, call))) return;
     }
   }
 
   /** Cuts out damaged records that go to the dead letter, each alone. */
   *#runs(tasks: readonly RecordTask[]): Generator<readonly RecordTask[]> {
-    const isDead = (task: RecordTask): boolean =>
-      this.#options.onDamage === 'deadLetter' && task.record.damage !== undefined;
-    if (!tasks.some(isDead)) {
-      yield tasks;
-      return;
-    }
     let from = 0;
     for (let at = 0; at < tasks.length; at += 1) {
       const task = tasks[at] as RecordTask;
-      if (!isDead(task)) continue;
+      if (!this.#isDead(task)) continue;
       if (at > from) yield tasks.slice(from, at);
       yield [task];
       from = at + 1;
@@ -120,25 +117,35 @@ export class Delivery {
     if (from < tasks.length) yield tasks.slice(from);
   }
 
-  async #call(
-    tasks: readonly RecordTask[],
-    context: HandlerContext,
-  ): Promise<PartialBatch | undefined> {
-    const { handler } = this.#options;
-    if (await this.#isBuried(tasks, context)) return undefined;
-    const items = await this.#items(tasks);
-    if (handler.processBatch) return (await handler.processBatch(items, context)) ?? undefined;
-    if (handler.processRecord) await handler.processRecord(items[0], context);
-    return undefined;
+  /** True for a damaged record that goes to the dead letter. */
+  #isDead({ record }: RecordTask): boolean {
+    const { deadLetter, onDamage } = this.#options;
+    return record.damage !== undefined && onDamage === 'deadLetter' && deadLetter !== undefined;
   }
 
-  /** Gives a damaged record to the dead letter, if that is the policy. */
-  async #isBuried(tasks: readonly RecordTask[], context: HandlerContext): Promise<boolean> {
-    const { deadLetter, onDamage } = this.#options;
-    const record = tasks[0]?.record;
-    if (onDamage !== 'deadLetter' || record?.damage === undefined || !deadLetter) return false;
+  readonly #callHandler: Call = (tasks, context) => {
+    const { deserialize, handler } = this.#options;
+    if (deserialize) return this.#callWithItems(tasks, context);
+    if (handler.processBatch) {
+      const records = tasks.map(({ record }) => record);
+      return handler.processBatch(records, context);
+    }
+    return handler.processRecord?.(tasks[0]?.record, context);
+  };
+
+  async #callWithItems(tasks: readonly RecordTask[], context: HandlerContext): Promise<Called> {
+    const { handler } = this.#options;
+    const items = await this.#items(tasks);
+    return handler.processBatch
+      ? handler.processBatch(items, context)
+      : handler.processRecord?.(items[0], context);
+  }
+
+  /** Gives a damaged record to the dead letter. */
+  readonly #bury: Call = async (tasks, context) => {
+    const record = tasks[0]?.record as UserRecord;
     const { sequenceNumber, damage } = record;
-    await deadLetter(
+    await this.#options.deadLetter?.(
       [record],
       new ShardlineError(
         'DAMAGED_RECORD',
@@ -148,8 +155,7 @@ export class Delivery {
       context,
     );
     this.deadLetteredRecords += 1;
-    return true;
-  }
+  };
 
   async #items(tasks: readonly RecordTask[]): Promise<readonly unknown[]> {
     const { deserialize } = this.#options;
@@ -165,7 +171,9 @@ export class Delivery {
    * @returns False if the shard is gone before that.
    */
   async #settle(tasks: readonly RecordTask[], call: Call): Promise<boolean> {
-    const { clock, random } = this.#options;
+    const { clock, random, handler } = this.#options;
+    // What a handler of single records returns means nothing.
+    const takesBatches = handler.processBatch !== undefined;
     const parts = [tasks];
     let failures = 0;
     for (let part = parts.pop(); part && part.length > 0; part = parts.pop()) {
@@ -174,8 +182,9 @@ export class Delivery {
         const context = this.#shard.contextOf(part, attempt);
         let error: unknown;
         try {
-          const partial = await call(part, context);
-          const handled = handledOf(partial, part.length);
+          const called = call(part, context);
+          const answer = isPromise(called) ? await called : called;
+          const handled = handledOf(takesBatches ? answer : undefined, part.length);
           this.#shard.onDone(part.slice(0, handled));
           if (handled === part.length) {
             this.trouble = undefined;
@@ -252,12 +261,14 @@ export class Delivery {
     for (const { startAt, from, to } of sliceByWindow(arrivals, windowMs, this.window?.startAt)) {
       if (this.window && startAt > this.window.startAt && !(await this.#endOpenWindow())) return;
       for (const run of this.#runs(records.slice(from, to))) {
-        const isSettled = await this.#settle(run, async (part, context) => {
-          if (await this.#isBuried(part, context)) return undefined;
+        const call: Call = async (part, context) => {
           const state = await this.#callWindow(part, startAt, false, context);
           this.window = { startAt, state };
-          return undefined;
-        });
+        };
+        const isSettled = await this.#settle(
+          run,
+          this.#isDead(run[0] as RecordTask) ? this.#bury : call,
+        );
         if (!isSettled) return;
       }
     }
@@ -309,4 +320,9 @@ export class Delivery {
   get #isOurs(): boolean {
     return this.#shard.isOurs() && !this.#shard.signal.aborted;
   }
+}
+
+/** Of any library: what is not waited for would count as handled. */
+function isPromise<Result>(value: Promise<Result> | Result): value is Promise<Result> {
+  return typeof (value as Partial<PromiseLike<Result>> | undefined)?.then === 'function';
 }

@@ -4,7 +4,7 @@ import murmurhash from 'murmurhash3js-revisited';
 import type { HandlerLimit } from './handler-limit.js';
 
 /** Runs one task. Resolves when it is done; never rejects. */
-export type LaneTask<Item> = (items: readonly Item[]) => Promise<void>;
+export type LaneTask<Item> = (items: readonly Item[]) => Promise<unknown>;
 
 export interface LaneOptions {
   readonly laneCount: number;
@@ -20,6 +20,8 @@ export interface LaneOptions {
 
 interface Lane<Item> {
   readonly queue: Item[];
+  /** Where in the queue what waits begins. */
+  head: number;
   queuedBytes: number;
   isRunning: boolean;
   /** Ends a wait for more items or for the end of a pause. */
@@ -47,6 +49,7 @@ export class Lanes<Item> {
     this.#run = run;
     this.#lanes = Array.from({ length: options.laneCount }, () => ({
       queue: [],
+      head: 0,
       queuedBytes: 0,
       isRunning: false,
       wake: undefined,
@@ -94,6 +97,7 @@ export class Lanes<Item> {
     this.#isStopped = true;
     for (const lane of this.#lanes) {
       lane.queue.length = 0;
+      lane.head = 0;
       lane.queuedBytes = 0;
     }
     this.#wakeAll();
@@ -107,7 +111,7 @@ export class Lanes<Item> {
 
   async #drain(lane: Lane<Item>): Promise<void> {
     const { limit, windowMs } = this.#options;
-    while (lane.queue.length > 0) {
+    while (lane.queue.length > lane.head) {
       if (this.#isPaused) await this.#asleep(lane, undefined);
       else if (windowMs > 0 && !this.#isFlushing && !this.#isFull(lane))
         await this.#asleep(lane, windowMs);
@@ -143,22 +147,29 @@ export class Lanes<Item> {
     for (const { wake } of this.#lanes) wake?.();
   }
 
-  #isFull({ queue, queuedBytes }: Lane<Item>): boolean {
-    return queue.length >= this.#options.maxItems || queuedBytes >= this.#options.maxBytes;
+  #isFull({ queue, head, queuedBytes }: Lane<Item>): boolean {
+    return queue.length - head >= this.#options.maxItems || queuedBytes >= this.#options.maxBytes;
   }
 
   #take(lane: Lane<Item>): Item[] {
     const { maxItems, maxBytes } = this.#options;
-    let count = 0;
+    const { queue, head } = lane;
+    let end = head;
     let bytes = 0;
-    for (const item of lane.queue) {
-      const own = this.#bytesOf(item);
-      if (count === maxItems || (count > 0 && bytes + own > maxBytes)) break;
-      count += 1;
+    for (; end < queue.length && end - head < maxItems; end += 1) {
+      const own = this.#bytesOf(queue[end] as Item);
+      if (end > head && bytes + own > maxBytes) break;
       bytes += own;
     }
     lane.queuedBytes -= bytes;
-    return lane.queue.splice(0, count);
+    const items = queue.slice(head, end);
+    lane.head = end;
+    // Amortised: moves no more than was taken.
+    if (end * 2 >= queue.length) {
+      queue.splice(0, end);
+      lane.head = 0;
+    }
+    return items;
   }
 }
 

@@ -12,6 +12,58 @@ import { memoryStore, numberOf, records, rig, SHARD } from './processor-setup.js
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 
 describe('what happens to records between reading and checkpointing', () => {
+  it('waits for what a handler returns, also for a promise of another library', async () => {
+    const clock = new ManualClock();
+    const endings: (() => void)[] = [];
+    const foreign = (): Promise<void> => {
+      const promise = new Promise<void>((resolve) => endings.push(resolve));
+      const { then } = promise;
+      return { then: then.bind(promise) } as Promise<void>;
+    };
+    for (const handler of [{ processRecord: foreign }, { processBatch: foreign }]) {
+      const { processor, accept } = await rig(clock, { handler });
+      await accept(records(0, 1));
+      await settle();
+      expect(processor.counts.handledRecords).toBe(0);
+      for (const end of endings.splice(0)) end();
+      await settle();
+      expect(processor.counts.handledRecords).toBe(1);
+      await processor.idle();
+    }
+  });
+
+  it('takes nothing that a handler of single records returns for a part of a batch', async () => {
+    const { processor, accept } = await rig(new ManualClock(), {
+      handler: { processRecord: () => ({ retryFrom: 0 }) as unknown as void },
+    });
+    await accept(records(0, 3));
+    await processor.idle();
+    expect(processor.counts.handledRecords).toBe(3);
+  });
+
+  it('tells a handler of its call, also where that takes the context apart', async () => {
+    const told: unknown[] = [];
+    const { processor, accept } = await rig(new ManualClock(), {
+      handler: {
+        processBatch: async (_items: readonly unknown[], context: HandlerContext) => {
+          const { streamName, shardId, position, attempt, signal, checkpoint } = context;
+          const { records: given, millisBehindLatest } = context;
+          told.push({ streamName, shardId, position, attempt, millisBehindLatest });
+          told.push(given.length, signal.aborted, await checkpoint());
+        },
+      },
+    });
+    await accept(records(0, 2), { millisBehindLatest: 70 });
+    await processor.idle();
+    const position = { sequenceNumber: '1001', subSequenceNumber: 0 };
+    expect(told).toEqual([
+      { streamName: 'orders', shardId: SHARD, position, attempt: 1, millisBehindLatest: 70 },
+      2,
+      false,
+      position,
+    ]);
+  });
+
   it('survives a crash at any point: nothing is lost, keys stay in order, only what was not stored comes again', async () => {
     await fc.assert(
       fc.asyncProperty(
