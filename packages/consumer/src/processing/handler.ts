@@ -35,14 +35,14 @@ export interface HandlerContext {
    * @returns What was stored: less far than this call if records before it are still being handled.
    * @throws ShardlineError `LEASE_LOST`, or what the store threw.
    */
-  checkpoint(): Promise<Position | undefined>;
+  readonly checkpoint: () => Promise<Position | undefined>;
   /**
    * Stores the first half of a checkpoint, with bytes of the application's own: a next owner gets both
    * in `shardStarted` and decides. Any checkpoint that follows discards it.
    *
    * @throws ShardlineError `LEASE_LOST`, or what the store threw.
    */
-  prepareCheckpoint(state?: Uint8Array): Promise<PreparedCheckpoint | undefined>;
+  readonly prepareCheckpoint: (state?: Uint8Array) => Promise<PreparedCheckpoint | undefined>;
 }
 
 /** A shard that this worker begins to read. */
