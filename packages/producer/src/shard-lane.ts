@@ -22,8 +22,8 @@ export class ShardLane {
   readonly #isPaced: boolean;
   readonly #entries: Entry[] = [];
   #head = 0;
-  /** Behind the entries; made entries of one by one. */
-  readonly #staged = new StagedRecords();
+  /** Behind the entries; made entries of one by one. Undefined as long as all records share entries. */
+  #staged: StagedRecords | undefined;
 
   /** @param isPaced - False where the lane stands for more than one shard. */
   constructor(shardId: string, nowMs: number, isPaced: boolean) {
@@ -33,7 +33,7 @@ export class ShardLane {
   }
 
   get length(): number {
-    return this.#entries.length - this.#head + this.#staged.count;
+    return this.#entries.length - this.#head + (this.#staged?.count ?? 0);
   }
 
   get first(): Entry | undefined {
@@ -52,6 +52,7 @@ export class ShardLane {
 
   /** Adds a record that will be an entry of its own. */
   stage(record: PendingRecord, key: HashedKey, dueMs: number): void {
+    this.#staged ??= new StagedRecords();
     this.#staged.add(record, key, dueMs);
   }
 
@@ -93,7 +94,7 @@ export class ShardLane {
   }
 
   #unstage(): Entry | undefined {
-    const entry = this.#staged.take();
+    const entry = this.#staged?.take();
     if (entry) this.#entries.push(entry);
     return entry;
   }

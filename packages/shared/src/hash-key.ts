@@ -22,11 +22,13 @@ export function hashKeyToBigInt(words: HashKeyWords): bigint {
   );
 }
 
+const wide = new DataView(new ArrayBuffer(16));
+
 export function hashKeyFromBigInt(value: bigint, out: HashKeyWords): void {
-  out[0] = Number((value >> 96n) & 0xffffffffn);
-  out[1] = Number((value >> 64n) & 0xffffffffn);
-  out[2] = Number((value >> 32n) & 0xffffffffn);
-  out[3] = Number(value & 0xffffffffn);
+  // Each takes the lowest 64 bits.
+  wide.setBigUint64(0, value >> 64n);
+  wide.setBigUint64(8, value);
+  for (let word = 0; word < 4; word += 1) out[word] = wide.getUint32(word * 4);
 }
 
 /**
