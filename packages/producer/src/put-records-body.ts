@@ -8,8 +8,10 @@ const OPEN_HASH_KEY = ',"ExplicitHashKey":"';
 /** What JSON takes as it is. */
 const PLAIN = /^[ !#-[\]-~]*$/;
 const NOT_ASCII = /[\u0080-\uffff]/g;
-/** So much text is worth a call into the runtime of its own. */
-const LARGE_CHARACTERS = 8_192;
+/** So much data is worth a call into the runtime of its own: joined to other text it would be copied twice. */
+const LARGE_CHARACTERS = 2_048;
+/** So much text that was joined is. */
+const ENOUGH_CHARACTERS = 8_192;
 /** Most of a JSON text a partition key becomes: six bytes a UTF-16 unit, and quotes. */
 const MOST_ESCAPED_BYTES = 6;
 /** Bodies kept to be filled again: fresh memory of this size costs more than what is written to it. */
@@ -46,7 +48,7 @@ export class PutRecordsBodies {
       text += `${OPEN_KEY}${asciiJson(partitionKey)}`;
       if (explicitHashKey !== undefined) text += `${OPEN_HASH_KEY}${explicitHashKey}"`;
       text += '},';
-      if (text.length > LARGE_CHARACTERS) {
+      if (text.length > ENOUGH_CHARACTERS) {
         at += body.write(text, at, 'latin1');
         text = '';
       }
