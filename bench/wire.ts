@@ -47,7 +47,7 @@ async function comparePuts(): Promise<void> {
     const { signal } = new AbortController();
     const ours = (wire: 'lean' | 'sdk'): Contender['run'] => {
       const port = new SdkKinesisWritePort(stream, { clientConfig: config() }, { ...rules, wire });
-      return () => times(40, () => port.putRecords(entries, signal));
+      return () => times(100, () => port.putRecords(entries, signal));
     };
     const client = new KinesisClient(config());
     const Records = entries.map(({ partitionKey }) => ({
@@ -60,12 +60,12 @@ async function comparePuts(): Promise<void> {
       {
         name: 'plain SDK, HTTP/1.1 keep-alive',
         run: () =>
-          times(40, () => client.send(new PutRecordsCommand({ StreamName: 'bench', Records }))),
+          times(100, () => client.send(new PutRecordsCommand({ StreamName: 'bench', Records }))),
       },
       {
         name: 'limit: base64, SHA-256 and the connection for as many bytes',
         run: () =>
-          times(40, () => {
+          times(100, () => {
             createHash('sha256').update(Buffer.concat(payloads).toString('base64')).digest();
             return idle(BODY_BYTES);
           }),
