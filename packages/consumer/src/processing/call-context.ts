@@ -23,6 +23,9 @@ export interface CalledShard {
  * own each time, and V8 keeps those, and the records they know, until it next collects all of its heap.
  */
 export class CallContext implements HandlerContext {
+  readonly streamName: string;
+  readonly shardId: string;
+  readonly fencingToken: number;
   readonly position: Position;
   readonly attempt: number;
   readonly millisBehindLatest: number;
@@ -36,23 +39,14 @@ export class CallContext implements HandlerContext {
     position: Position,
     attempt: number,
   ) {
+    this.streamName = shard.streamName;
+    this.shardId = shard.held.lease.shardId;
+    this.fencingToken = shard.held.fencingToken;
     this.position = position;
     this.attempt = attempt;
     this.millisBehindLatest = tasks.at(-1)?.source.millisBehindLatest ?? 0;
     this.#shard = shard;
     this.#tasks = tasks;
-  }
-
-  get streamName(): string {
-    return this.#shard.streamName;
-  }
-
-  get shardId(): string {
-    return this.#shard.held.lease.shardId;
-  }
-
-  get fencingToken(): number {
-    return this.#shard.held.fencingToken;
   }
 
   get records(): readonly UserRecord[] {

@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 import type { HandlerContext, WindowCall } from '@shardline/consumer';
@@ -30,6 +31,28 @@ describe('what happens to records between reading and checkpointing', () => {
       expect(processor.counts.handledRecords).toBe(1);
       await processor.idle();
     }
+  });
+
+  it('leaves nothing of what was handled to a collection of all of the heap', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as (options?: { readonly type: 'minor' }) => void;
+    const { processor, accept } = await rig(new ManualClock(), {
+      handler: { processBatch: () => {} },
+    });
+    const handle = async (batches: number): Promise<void> => {
+      for (let batch = 0; batch < batches; batch += 1) {
+        await accept(records(batch * 1_000, (batch + 1) * 1_000));
+        await processor.idle();
+      }
+    };
+    await handle(20);
+    collect();
+    const before = process.memoryUsage().heapUsed;
+    await handle(100);
+    collect({ type: 'minor' });
+    const leftBytes = process.memoryUsage().heapUsed - before;
+    expect(processor.counts.handledRecords).toBe(120_000);
+    expect(leftBytes / 100_000).toBeLessThan(100);
   });
 
   it('takes nothing that a handler of single records returns for a part of a batch', async () => {
