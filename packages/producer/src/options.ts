@@ -80,8 +80,8 @@ export interface ProducerOptions<Data = string | Uint8Array> {
    */
   readonly ordering?: 'none' | 'strict';
   /**
-   * How long a record may wait for others while requests are in flight, or while aggregates for more than the
-   * 500 shards are open that one request can serve. Otherwise it leaves at once.
+   * How long a record may wait for others while requests are in flight, or while more shards have an aggregate
+   * open than one request can serve: 500. Otherwise it leaves at once.
    *
    * Unit: milliseconds. Range: 0 to 60 000.
    *
