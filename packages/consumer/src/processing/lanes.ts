@@ -173,7 +173,16 @@ export class Lanes<Item> {
   }
 }
 
+const utf8 = new TextEncoder();
+/** What a partition key has at most: 256 characters of four bytes. */
+const keyBytes = new Uint8Array(1_024);
+/** The first bytes of it, by their number: a view a key would cost as much as its hash. */
+const keyViews: Uint8Array[] = [];
+
 /** The lane of a key, from 0 to `laneCount - 1`. */
 export function laneOf(key: string, laneCount: number): number {
-  return murmurhash.x86.hash32(Buffer.from(key)) % laneCount;
+  const { read, written } = utf8.encodeInto(key, keyBytes);
+  const bytes =
+    read === key.length ? (keyViews[written] ??= keyBytes.subarray(0, written)) : utf8.encode(key);
+  return murmurhash.x86.hash32(bytes) % laneCount;
 }

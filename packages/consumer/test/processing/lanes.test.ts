@@ -1,6 +1,7 @@
 import { sleep } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
 import fc from 'fast-check';
+import murmurhash from 'murmurhash3js-revisited';
 import { describe, expect, it } from 'vitest';
 
 import { HandlerLimit } from '../../src/processing/handler-limit.js';
@@ -157,6 +158,20 @@ describe('Lanes', () => {
     }
     expect(Math.min(...counts.values())).toBeGreaterThan(850);
     expect(Math.max(...counts.values())).toBeLessThan(1_150);
+  });
+});
+
+describe('laneOf', () => {
+  it('is the hash of the UTF-8 bytes of any key, however long', () => {
+    const anyKey = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.constantFrom('', 'ключ', '\ud800', 'x'.repeat(1_024), 'x'.repeat(1_025), 'я'.repeat(600)),
+    );
+    fc.assert(
+      fc.property(anyKey, fc.integer({ min: 1, max: 1_000 }), (key, lanes) => {
+        expect(laneOf(key, lanes)).toBe(murmurhash.x86.hash32(Buffer.from(key)) % lanes);
+      }),
+    );
   });
 });
 
