@@ -8,7 +8,7 @@ import {
 import { DEFAULT_MAX_RAW_BYTES, openEnvelope, readEnvelopeHeader } from './compression/envelope.js';
 import { isShardlineError, ShardlineError } from './errors.js';
 import { hashKeyFromBigInt, type HashKeyWords } from './hash-key.js';
-import { type HashRange, rangeHolds } from './hash-range.js';
+import { FULL_HASH_RANGE, type HashRange, rangeHolds } from './hash-range.js';
 
 /** A record as GetRecords, SubscribeToShard and the SDK give it. */
 export interface KinesisRecord {
@@ -119,13 +119,14 @@ export class RecordDecoder {
 
   constructor(options: DecodeOptions = {}) {
     this.#onDamage = options.onDamage ?? 'raw';
-    this.#rangeCheck = options.hashRange ? (options.rangeCheck ?? 'userRecord') : 'off';
+    const { start, end } = options.hashRange ?? FULL_HASH_RANGE;
+    // A shard that owns all hash keys has none to drop.
+    const ownsAll = start === FULL_HASH_RANGE.start && end === FULL_HASH_RANGE.end;
+    this.#rangeCheck = ownsAll ? 'off' : (options.rangeCheck ?? 'userRecord');
     this.#maxRawBytes = options.maxRawBytes ?? DEFAULT_MAX_RAW_BYTES;
     this.#onDropped = options.onDropped;
-    if (options.hashRange) {
-      hashKeyFromBigInt(options.hashRange.start, this.#rangeStart);
-      hashKeyFromBigInt(options.hashRange.end, this.#rangeEnd);
-    }
+    hashKeyFromBigInt(start, this.#rangeStart);
+    hashKeyFromBigInt(end, this.#rangeEnd);
   }
 
   /** Verifies the checksums of records that are decoded next, of all at once. */
