@@ -50,6 +50,7 @@ export interface Source {
 }
 
 type Called = PartialBatch | undefined | void;
+
 /** Calls the handler with some records. What it returns at once is not waited for: a promise costs more. */
 type Call = (tasks: readonly RecordTask[], context: HandlerContext) => Promise<Called> | Called;
 
@@ -124,18 +125,15 @@ export class Delivery {
   }
 
   readonly #callHandler: Call = (tasks, context) => {
-    const { deserialize, handler } = this.#options;
-    if (deserialize) return this.#callWithItems(tasks, context);
-    if (handler.processBatch) {
-      const records = tasks.map(({ record }) => record);
-      return handler.processBatch(records, context);
+    if (this.#options.deserialize) {
+      return this.#items(tasks).then((items) => this.#callWith(items, context));
     }
-    return handler.processRecord?.(tasks[0]?.record, context);
+    const records = tasks.map(({ record }) => record);
+    return this.#callWith(records, context);
   };
 
-  async #callWithItems(tasks: readonly RecordTask[], context: HandlerContext): Promise<Called> {
+  #callWith(items: readonly unknown[], context: HandlerContext): ReturnType<Call> {
     const { handler } = this.#options;
-    const items = await this.#items(tasks);
     return handler.processBatch
       ? handler.processBatch(items, context)
       : handler.processRecord?.(items[0], context);
