@@ -9,16 +9,16 @@ import {
   type KinesisClientConfig,
   ListShardsCommand,
 } from '@aws-sdk/client-kinesis';
-import { Consumer, MemoryLeaseTable } from '@shardline/consumer';
 import { Producer } from '@shardline/producer';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { deaggregateSync } from 'aws-kinesis-agg';
 import Kinesis from 'lifion-kinesis';
 
-import { fastClock, unpaced } from './fast-clock.js';
+import { unpaced } from './fast-clock.js';
 import { compare, type Contender } from './harness.js';
 import { startLocalServer } from './local.js';
 import { offerAll } from './offer-all.js';
+import { readAll } from './read-all.js';
 
 const SHARDS = 4;
 const RECORDS = { 100: 400_000, 1_024: 100_000 } as const;
@@ -79,23 +79,9 @@ async function readWithShardline(
   records: number,
 ): Promise<number> {
   let seen = 0;
-  const consumer = new Consumer({
-    streamName: 'bench',
-    applicationName: 'bench',
-    retrieval,
-    leaseTable: new MemoryLeaseTable(),
-    initialPosition: 'TRIM_HORIZON',
-    until: { records },
-    // What a shard gives a second is out of the way.
-    clock: fastClock(SPEED),
-    clientConfig,
-    handler: {
-      processBatch: (batch) => {
-        for (const { data } of batch) if (data.length > 0) seen += 1;
-      },
-    },
+  await readAll(clientConfig, retrieval, records, (batch) => {
+    for (const { data } of batch) if (data.length > 0) seen += 1;
   });
-  await consumer.finished();
   return seen;
 }
 

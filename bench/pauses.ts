@@ -8,14 +8,14 @@ import {
   KinesisClient,
   PutRecordsCommand,
 } from '@aws-sdk/client-kinesis';
-import { Consumer, MemoryLeaseTable } from '@shardline/consumer';
 import { Producer } from '@shardline/producer';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
-import { fastClock, unpaced } from './fast-clock.js';
+import { unpaced } from './fast-clock.js';
 import { note } from './harness.js';
 import { startLocalServer } from './local.js';
 import { offerAll } from './offer-all.js';
+import { readAll } from './read-all.js';
 
 const SHARDS = 4;
 const RECORDS = 200_000;
@@ -33,20 +33,8 @@ export async function pausesBench(): Promise<void> {
       keys.slice(0, count),
       Buffer.alloc(bytes, 'a line of a log that repeats itself '),
     );
-  const consume = async (retrieval: 'polling' | 'fanOut'): Promise<void> => {
-    const consumer = new Consumer({
-      streamName: 'bench',
-      applicationName: 'bench',
-      retrieval,
-      leaseTable: new MemoryLeaseTable(),
-      initialPosition: 'TRIM_HORIZON',
-      until: { records: RECORDS },
-      clock: fastClock(SPEED),
-      clientConfig,
-      handler: { processBatch: () => {} },
-    });
-    await consumer.finished();
-  };
+  const consume = (retrieval: 'polling' | 'fanOut'): Promise<void> =>
+    readAll(clientConfig, retrieval, RECORDS, () => {});
   const Records = keys
     .slice(0, 500)
     .map((PartitionKey) => ({ PartitionKey, Data: Buffer.alloc(10_000, 'x') }));

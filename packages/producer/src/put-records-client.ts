@@ -140,6 +140,7 @@ export class SdkKinesisWritePort implements KinesisWritePort {
     // In turns of their own, so that no turn of the event loop is a long one.
     const isLarge = bytes >= LARGE_BYTES;
     if (isLarge) await nextTurn();
+    signal.throwIfAborted();
     const body = bodies.write(entries);
     command.middlewareStack.add(
       (next) => async (args) => {

@@ -57,6 +57,8 @@ export class Router {
   #spareBytes = 0;
   /** The key of a record that moves. */
   readonly #key = new HashedKey();
+  /** Makes entries of records that stay alone and cannot wait as they are. */
+  readonly #single = new StagedRecords();
   #map: ShardMap | undefined;
   #lanes: ShardLane[] = [];
   #maxRecordBytes = 0;
@@ -144,8 +146,10 @@ export class Router {
     if (!this.#isAggregating) {
       const dueMs = nowMs + lingerMs;
       if (this.#mayShrink(record.data)) this.#enqueue(lane, this.#aloneNow(record, key, dueMs));
-      else lane.stage(record, key, dueMs);
-      this.queued.add(lane);
+      else {
+        lane.stage(record, key, dueMs);
+        this.queued.add(lane);
+      }
       return dueMs;
     }
     if (!lane.open?.tryAdd(record, key, this.#aggregateBytes, aggregationMaxRecords)) {
@@ -255,9 +259,8 @@ export class Router {
   }
 
   #aloneNow(record: PendingRecord, key: HashedKey, dueMs: number): Entry {
-    const staged = new StagedRecords();
-    staged.add(record, key, dueMs);
-    return staged.take() as Entry;
+    this.#single.add(record, key, dueMs);
+    return this.#single.take() as Entry;
   }
 
   #enqueue(lane: ShardLane, entry: Entry): void {

@@ -93,14 +93,14 @@ export class ShardLane {
     return Math.max(this.blockedUntilMs - nowMs, this.paceMs(nowMs), 0);
   }
 
+  /** How long the pace of the shard holds back the next entry. Unit: milliseconds. */
+  paceMs(nowMs: number): number {
+    return this.#isPaced ? this.pace.waitMs(nowMs) : 0;
+  }
+
   #unstage(): Entry | undefined {
     const entry = this.#staged?.take();
     if (entry) this.#entries.push(entry);
     return entry;
-  }
-
-  /** How long the pace of the shard holds back the next entry. Unit: milliseconds. */
-  paceMs(nowMs: number): number {
-    return this.#isPaced ? this.pace.waitMs(nowMs) : 0;
   }
 }

@@ -91,6 +91,8 @@ export class StagedRecords {
     this.#explicitHashKeys?.splice(0, taken);
     this.#callers?.splice(0, taken);
     this.#head = 0;
+    // What a burst took is not kept for the next one, shard by shard.
+    if (this.count === 0 && this.#chunk.length > SMALLEST_CHUNK_BYTES) this.#chunk = NO_CHUNK;
   }
 
   /** @returns Where in the chunk. */

@@ -1,3 +1,6 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
 import { HashedKey } from '@shardline/shared';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -115,5 +118,25 @@ describe('ShardLane', () => {
       }),
       { numRuns: 40 },
     );
+  });
+});
+
+describe('StagedRecords', () => {
+  it('keeps none of the memory of a burst once all of it is taken', () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const record = numbered(1, 100);
+    const key = keyOf(record);
+    collect();
+    const beforeBytes = process.memoryUsage().arrayBuffers;
+    const shards = Array.from({ length: 200 }, () => {
+      const staged = new StagedRecords();
+      for (let count = 0; count < 700; count += 1) staged.add(record, key, 0);
+      while (staged.take());
+      return staged;
+    });
+    collect();
+    const keptBytes = process.memoryUsage().arrayBuffers - beforeBytes;
+    expect(keptBytes / shards.length).toBeLessThan(8_192);
   });
 });

@@ -166,6 +166,28 @@ describe('the lean wire', () => {
     expect(seen[0]?.headers['x-mine']).toBe('yes');
   });
 
+  it('writes a large request in a later turn of the event loop, and not at all if it is aborted before', async () => {
+    seen = [];
+    answer = { status: 200, body: { Records: [{ SequenceNumber: '1', ShardId: 's' }] } };
+    let written = 0;
+    const payload = Buffer.alloc(2 ** 18);
+    payload.toString = (...args) => {
+      written += 1;
+      return Buffer.prototype.toString.apply(payload, args);
+    };
+    const entry = { partitionKey: 'k', explicitHashKey: undefined, payload };
+    const put = port('lean').putRecords([entry], signal);
+    for (let microtask = 0; microtask < 50; microtask += 1) await Promise.resolve();
+    expect(written).toBe(0);
+    await put;
+    expect(written).toBe(1);
+    const aborted = new AbortController();
+    const other = port('lean').putRecords([entry], aborted.signal);
+    aborted.abort(new Error('changed my mind'));
+    await expect(other).rejects.toThrow('changed my mind');
+    expect({ written, requests: seen.length }).toEqual({ written: 1, requests: 1 });
+  });
+
   it('keeps the bodies of many requests at a time apart', async () => {
     seen = [];
     answer = { status: 200, body: { Records: [{ SequenceNumber: '1', ShardId: 's' }] } };
