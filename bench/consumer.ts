@@ -18,7 +18,7 @@ import { unpaced } from './fast-clock.js';
 import { compare, type Contender } from './harness.js';
 import { startLocalServer } from './local.js';
 import { offerAll } from './offer-all.js';
-import { readAll } from './read-all.js';
+import { readAll, type Reading } from './read-all.js';
 
 const SHARDS = 4;
 const RECORDS = { 100: 400_000, 1_024: 100_000 } as const;
@@ -36,13 +36,14 @@ async function compareReaders(bytes: 100 | 1_024, records: number): Promise<void
   const small = await startLocalServer(SHARDS);
   await fill(clientConfig, bytes, records);
   await fill(small.clientConfig, bytes, records / LIFION_SHARE);
-  const ours = (name: string, retrieval: 'polling' | 'fanOut'): Contender => ({
+  const ours = (name: string, reading: Reading): Contender => ({
     name,
-    run: () => readWithShardline(clientConfig, retrieval, records),
+    run: () => readWithShardline(clientConfig, reading, records),
   });
   await compare(`consumer, ${bytes} B aggregated, ${SHARDS} shards, over a socket`, 'user record', [
-    { ...ours('shardline, polling', 'polling'), isOurs: true },
-    ours('shardline, fan-out', 'fanOut'),
+    { ...ours('shardline, polling', { retrieval: 'polling' }), isOurs: true },
+    ours("shardline, polling, wire: 'cbor'", { retrieval: 'polling', wire: 'cbor' }),
+    ours('shardline, fan-out', { retrieval: 'fanOut' }),
     {
       name: 'SDK GetRecords loop and aws-kinesis-agg, HTTP/1.1 keep-alive',
       run: () => readWithSdk(clientConfig, records),
@@ -75,11 +76,11 @@ async function fill(
 
 async function readWithShardline(
   clientConfig: KinesisClientConfig,
-  retrieval: 'polling' | 'fanOut',
+  reading: Reading,
   records: number,
 ): Promise<number> {
   let seen = 0;
-  await readAll(clientConfig, retrieval, records, (batch) => {
+  await readAll(clientConfig, reading, records, (batch) => {
     for (const { data } of batch) if (data.length > 0) seen += 1;
   });
   return seen;

@@ -34,7 +34,7 @@ export async function pausesBench(): Promise<void> {
       Buffer.alloc(bytes, 'a line of a log that repeats itself '),
     );
   const consume = (retrieval: 'polling' | 'fanOut'): Promise<void> =>
-    readAll(clientConfig, retrieval, RECORDS, () => {});
+    readAll(clientConfig, { retrieval }, RECORDS, () => {});
   const Records = keys
     .slice(0, 500)
     .map((PartitionKey) => ({ PartitionKey, Data: Buffer.alloc(10_000, 'x') }));

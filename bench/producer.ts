@@ -29,6 +29,7 @@ export async function producerBench(): Promise<void> {
     });
     await compare(`producer, ${bytes} B over a socket, ${SHARDS} shards`, 'user record', [
       { ...ours('shardline'), isOurs: true },
+      ours("shardline, wire: 'cbor'", { wire: 'cbor' }),
       ours("shardline, wire: 'sdk'", { wire: 'sdk' }),
       ours("shardline, ordering: 'strict'", { ordering: 'strict' }),
       ours("shardline, compression: 'brotli'", { compression: 'brotli' }),

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { GetRecordsCommand, KinesisClient, PutRecordsCommand } from '@aws-sdk/client-kinesis';
-import { systemClock, systemRandom } from '@shardline/shared';
+import type { Wire } from '@shardline/producer';
+import { encodeCbor, systemClock, systemRandom } from '@shardline/shared';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import { KinesisReadClient } from '../packages/consumer/src/fetch/kinesis-read-client.js';
@@ -31,10 +32,7 @@ async function comparePuts(): Promise<void> {
     SequenceNumber: '49590338271490256608559692538361571095921575989136588898',
     ShardId: 'shardId-000000000000',
   };
-  const answer = JSON.stringify({
-    FailedRecordCount: 0,
-    Records: Array.from({ length: 500 }, () => result),
-  });
+  const answer = { FailedRecordCount: 0, Records: Array.from({ length: 500 }, () => result) };
   const payload = Buffer.alloc(RECORD_BYTES, 'a line of a log ');
   const entries = Array.from({ length: 500 }, (_, index) => ({
     partitionKey: `customer-${index}`,
@@ -42,10 +40,10 @@ async function comparePuts(): Promise<void> {
     payload,
   }));
   const payloads = entries.map((entry) => entry.payload);
-  await withServer(answer, async (config, idle) => {
+  await withServer(JSON.stringify(answer), encodeCbor(answer), async (config, idle) => {
     const rules = { clock: systemClock, random: systemRandom, requestTimeoutMs: 10_000 };
     const { signal } = new AbortController();
-    const ours = (wire: 'lean' | 'sdk'): Contender['run'] => {
+    const ours = (wire: Wire): Contender['run'] => {
       const port = new SdkKinesisWritePort(stream, { clientConfig: config() }, { ...rules, wire });
       return () => times(100, () => port.putRecords(entries, signal));
     };
@@ -56,6 +54,7 @@ async function comparePuts(): Promise<void> {
     }));
     await compare('wire, PutRecords of 500 records of 1 KB; TLS', 'call', [
       { name: "shardline, wire: 'lean'", isOurs: true, run: ours('lean') },
+      { name: "shardline, wire: 'cbor'", run: ours('cbor') },
       { name: "shardline, wire: 'sdk'", run: ours('sdk') },
       {
         name: 'plain SDK, HTTP/1.1 keep-alive',
@@ -75,17 +74,25 @@ async function comparePuts(): Promise<void> {
 }
 
 async function compareGets(): Promise<void> {
-  const Data = Buffer.alloc(RECORD_BYTES, 'a line of a log ').toString('base64');
+  const Data = Buffer.alloc(RECORD_BYTES, 'a line of a log ');
   const Records = Array.from({ length: 10_000 }, (_, index) => ({
-    ApproximateArrivalTimestamp: 1_795_000_000.123,
+    ApproximateArrivalTimestamp: new Date(1_795_000_000_123),
     Data,
     PartitionKey: `customer-${index}`,
     SequenceNumber: `4959033827149025660855969253836157109592157598913658${String(index).padStart(4, '0')}`,
   }));
-  const answer = JSON.stringify({ MillisBehindLatest: 0, NextShardIterator: 'next', Records });
-  await withServer(answer, async (config, idle) => {
+  const answer = { MillisBehindLatest: 0, NextShardIterator: 'next', Records };
+  const json = {
+    ...answer,
+    Records: Records.map((record) => ({
+      ...record,
+      Data: Data.toString('base64'),
+      ApproximateArrivalTimestamp: record.ApproximateArrivalTimestamp.getTime() / 1_000,
+    })),
+  };
+  await withServer(JSON.stringify(json), encodeCbor(answer), async (config, idle) => {
     const { signal } = new AbortController();
-    const ours = (wire: 'lean' | 'sdk'): Contender['run'] => {
+    const ours = (wire: Wire): Contender['run'] => {
       const port = new KinesisReadClient({
         stream,
         clientConfig: config(),
@@ -98,6 +105,7 @@ async function compareGets(): Promise<void> {
     const client = new KinesisClient(config());
     await compare('wire, GetRecords of 10,000 records of 1 KB; TLS', 'call', [
       { name: "shardline, wire: 'lean'", isOurs: true, run: ours('lean') },
+      { name: "shardline, wire: 'cbor'", run: ours('cbor') },
       { name: "shardline, wire: 'sdk'", run: ours('sdk') },
       {
         name: 'plain SDK, HTTP/1.1 keep-alive',
@@ -122,18 +130,20 @@ interface BenchClientConfig {
 
 /** @param work - Gets a function, too, that sends so many bytes and takes the answer without looking at it. */
 async function withServer(
-  answer: string,
+  json: string,
+  cbor: Buffer,
   work: (
     config: () => BenchClientConfig,
     idle: (bytes: number) => Promise<unknown>,
   ) => Promise<void>,
 ): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'bench-'));
-  const file = join(folder, 'answer.json');
-  writeFileSync(file, answer);
+  const files = [join(folder, 'answer.json'), join(folder, 'answer.cbor')] as const;
+  writeFileSync(files[0], json);
+  writeFileSync(files[1], cbor);
   const child = spawn(
     process.execPath,
-    [...process.execArgv, fileURLToPath(new URL('./canned-server.ts', import.meta.url)), file],
+    [...process.execArgv, fileURLToPath(new URL('./canned-server.ts', import.meta.url)), ...files],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   const [line] = (await once(child.stdout, 'data')) as [Buffer];

@@ -5,7 +5,9 @@ import { KinesisClient } from '@aws-sdk/client-kinesis';
 import { KinesisEngine, ServiceFault } from '@shardline/local';
 import {
   AggregateEncoder,
+  CborError,
   decodeRecords,
+  encodeCbor,
   isShardlineError,
   type Random,
   storeInEnvelope,
@@ -14,13 +16,13 @@ import {
 } from '@shardline/shared';
 import { ManualClock, seededRandom } from '@shardline/shared/testing';
 
+import { CborRecordsParser } from '../../packages/consumer/src/fetch/cbor-records-answer.js';
 import { KinesisReadClient } from '../../packages/consumer/src/fetch/kinesis-read-client.js';
 import { OWN, parseLease } from '../../packages/consumer/src/lease/lease-row.js';
 import type { Row } from '../../packages/consumer/src/lease/lease-table.js';
 import { FinishedAbove } from '../../packages/consumer/src/processing/finished-above.js';
 import { decodeWindow } from '../../packages/consumer/src/processing/tumbling-window.js';
 import { parseCborRequest } from '../../packages/local/src/protocol/cbor-request.js';
-import { encodeCbor } from '../../packages/local/src/protocol/cbor.js';
 import {
   eventFrame,
   exceptionFrame,
@@ -72,6 +74,22 @@ export const TARGETS: readonly Target[] = [
       Buffer.from('{"Timestamp":1.5,"Data":"AAAA","ShardFilter":{"Type":"AT_LATEST"}}'),
     ],
     check: (input) => checkRequest(input, parseJsonRequest),
+  },
+  {
+    name: 'cbor-answers',
+    samples: [
+      encodeCbor({
+        MillisBehindLatest: 0,
+        NextShardIterator: 'next',
+        Records: [1, 2].map((number) => ({
+          Data: Buffer.alloc(number),
+          PartitionKey: 'k',
+          SequenceNumber: String(number),
+          ApproximateArrivalTimestamp: new Date(number),
+        })),
+      }),
+    ],
+    check: checkCborAnswer,
   },
   { name: 'event-streams', samples: [events()], check: checkEvents },
   {
@@ -260,6 +278,24 @@ async function checkEvents(input: Buffer): Promise<void> {
   // A whole frame that is repeated or left out is the transport's doing, and cannot be told.
   if (given.some((text) => !/^[0-3]$/.test(text)))
     throw new Error(`records that were never sent: ${given.join()}`);
+}
+
+/** An answer is read, or refused as no CBOR, and the same however it is cut. */
+function checkCborAnswer(input: Buffer): void {
+  const read = (chunkBytes: number): string => {
+    const parser = new CborRecordsParser();
+    try {
+      for (let at = 0; at < input.length; at += chunkBytes) {
+        parser.push(input.subarray(at, at + chunkBytes));
+        parser.cut();
+      }
+      return JSON.stringify(parser.finish());
+    } catch (error) {
+      if (error instanceof CborError) return 'refused';
+      throw error;
+    }
+  };
+  if (read(5) !== read(Infinity)) throw new Error('what is read depends on how it is cut');
 }
 
 /** A row is a lease that can be worked with, or passed over; it never stops the listing. */

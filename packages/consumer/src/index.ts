@@ -1,7 +1,7 @@
 export { ByteBudget } from '@shardline/shared';
 export { Consumer, type ConsumerStatus } from './consumer.js';
 export type { LeaseMode } from './fleet/lease-mode.js';
-export type { ConsumerOptions, StreamOptions } from './options.js';
+export type { ConsumerOptions, StreamOptions, Wire } from './options.js';
 export {
   DynamoDbLeaseTable,
   type DynamoDbLeaseTableOptions,

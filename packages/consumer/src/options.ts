@@ -29,6 +29,16 @@ import type { DeadLetter, RecordHandler } from './processing/handler.js';
 import type { ReadUntil } from './processing/read-bound.js';
 import type { InitialPosition } from './shard/shard-sync.js';
 
+/**
+ * `lean` takes answers of GetRecords and events of subscriptions apart at a fraction of the SDK's CPU time, all
+ * else going through the client; to middleware of yours around an answer it is empty. `cbor` is the same with
+ * GetRecords in CBOR, as the Java SDK speaks it: a quarter fewer bytes, since data are not in base64; not every
+ * stand-in for Kinesis gives it, and subscriptions are JSON as ever. With `sdk` the SDK does it all.
+ */
+export type Wire = (typeof WIRES)[number];
+
+const WIRES = ['lean', 'cbor', 'sdk'] as const;
+
 /** One of several streams that an application reads. */
 export interface StreamOptions {
   /** 1 to 128 characters of `a-z A-Z 0-9 _ . -`; no other stream of the application has it. */
@@ -218,13 +228,8 @@ export interface ConsumerOptions<Item = UserRecord> {
   readonly onDamage?: DamagePolicy | 'deadLetter';
   /** What to do with user records the shard does not own. @defaultValue `'userRecord'` */
   readonly rangeCheck?: RangeCheck;
-  /**
-   * Who takes answers of GetRecords apart: `lean` at a fraction of the CPU time, all but the answer going
-   * through the client; to middleware of yours around the answer it is empty. With `sdk` the SDK does it all.
-   *
-   * @defaultValue `'lean'`
-   */
-  readonly wire?: 'lean' | 'sdk';
+  /** How records are read off the wire. @defaultValue `'lean'` */
+  readonly wire?: Wire;
   /** A Kinesis client to share; it stays yours to destroy, and should be made with `maxAttempts: 1`. */
   readonly client?: KinesisClient;
   /** Region, credentials, endpoint and so on for Kinesis clients of the consumer's own. */
@@ -328,7 +333,7 @@ export type ResolvedConsumerOptions = Readonly<ReturnType<typeof integerOptions<
   readonly retrieval: 'polling' | 'fanOut' | 'auto';
   readonly fanOutConsumerName: string;
   readonly deadLetter: DeadLetter | undefined;
-  readonly wire: 'lean' | 'sdk';
+  readonly wire: Wire;
   readonly onDamage: DamagePolicy | 'deadLetter';
   readonly rangeCheck: RangeCheck;
   readonly clock: Clock;
@@ -398,7 +403,7 @@ export function resolveConsumerOptions<Item>(
       NAME_LIMIT,
     ),
     deadLetter: options.deadLetter,
-    wire: choiceOption('wire', options.wire, ['lean', 'sdk'], 'lean'),
+    wire: choiceOption('wire', options.wire, WIRES, 'lean'),
     onDamage: choiceOption(
       'onDamage',
       options.onDamage,

@@ -3,7 +3,7 @@ import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import * as net from 'node:net';
 
-import { type Clock, sleep } from '@shardline/shared';
+import { CBOR_CONTENT_TYPE, type Clock, encodeCbor, sleep } from '@shardline/shared';
 
 import type { KinesisEngine, Output } from './engine/engine.js';
 import { ServiceFault } from './engine/service-fault.js';
@@ -11,7 +11,6 @@ import type { ShardSubscription } from './engine/subscription.js';
 import type { Input } from './engine/validation.js';
 import { faultError, type Faults } from './faults.js';
 import { parseCborRequest } from './protocol/cbor-request.js';
-import { encodeCbor } from './protocol/cbor.js';
 import { eventFrame, exceptionFrame, INITIAL_RESPONSE } from './protocol/event-stream.js';
 import { parseJsonRequest, toJson } from './protocol/json.js';
 import type { TlsPair } from './tls.js';
@@ -45,7 +44,7 @@ const JSON_ENCODING: Encoding = {
 };
 
 const CBOR_ENCODING: Encoding = {
-  contentType: 'application/x-amz-cbor-1.1',
+  contentType: CBOR_CONTENT_TYPE,
   decode: parseCborRequest,
   encode: encodeCbor,
 };

@@ -16,11 +16,9 @@ import {
   ServiceFault,
   startLocal,
 } from '@shardline/local';
+import { decodeCbor, encodeCbor } from '@shardline/shared';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
-import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-
-import { decodeCbor, encodeCbor } from '../src/protocol/cbor.js';
 
 const {
   GetRecordsCommand,
@@ -284,42 +282,6 @@ describe('the wire', () => {
       { __type: 'ResourceNotFoundException' },
     ]);
     expect((await post('ListStreams', Buffer.from('ff', 'hex'), cbor)).status).toBe(400);
-  });
-
-  it('gives back any value through CBOR, and neither throws otherwise nor hangs on any bytes', () => {
-    const value = fc.letrec((tie) => ({
-      item: fc.oneof(
-        { maxDepth: 3 },
-        fc.string(),
-        fc.maxSafeInteger(),
-        fc.double({ noNaN: true }),
-        fc.boolean(),
-        fc.uint8Array().map((bytes) => Buffer.from(bytes)),
-        fc.date({ noInvalidDate: true }),
-        fc.array(tie('item')),
-        fc.dictionary(fc.string(), tie('item')),
-      ),
-    })).item;
-    fc.assert(
-      fc.property(value, (item) => {
-        expect(decodeCbor(encodeCbor(item))).toEqual(item);
-      }),
-    );
-    const outcome = (bytes: Uint8Array): string => {
-      try {
-        decodeCbor(Buffer.from(bytes));
-        return 'decoded';
-      } catch (error) {
-        return (error as Error).name;
-      }
-    };
-    fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
-        expect(outcome(bytes)).toBeOneOf(['decoded', 'SerializationException']);
-      }),
-      { numRuns: 2_000 },
-    );
-    expect(outcome(Buffer.alloc(1_000_000, 0x81))).toBe('SerializationException');
   });
 
   it('serves TLS by HTTP/1.1 and HTTP/2 and cleartext on one port', async () => {

@@ -1,6 +1,6 @@
 export { DiskSpill, type DiskSpillOptions } from './disk-spill.js';
 export type { HotKey } from './hot-keys.js';
-export type { ProducerOptions, PutRecord } from './options.js';
+export type { ProducerOptions, PutRecord, Wire } from './options.js';
 export {
   type Attempt,
   PutError,

@@ -27,20 +27,24 @@ export interface PutRecord<Data = string | Uint8Array> {
   readonly explicitHashKey?: string;
 }
 
+/**
+ * `lean` writes the JSON that the SDK would, at a fraction of the CPU time, and sends it through all of the
+ * client but its serializer; to middleware of yours at the step `initialize` the request has no records. `cbor`
+ * is the same with bodies in CBOR, as the Java SDK sends them: a quarter fewer bytes, since payloads are not in
+ * base64; not every stand-in for Kinesis takes it. With `sdk` the SDK does it all.
+ */
+export type Wire = (typeof WIRES)[number];
+
+const WIRES = ['lean', 'cbor', 'sdk'] as const;
+
 /** How a {@link Producer} behaves. One of `streamName` and `streamArn` is needed; all else has a default. */
 export interface ProducerOptions<Data = string | Uint8Array> {
   /** 1 to 128 characters of `a-z A-Z 0-9 _ . -`. */
   readonly streamName?: string;
   /** In place of `streamName`, for streams of other accounts. */
   readonly streamArn?: string;
-  /**
-   * Who writes the bodies of PutRecords: `lean` writes the same JSON at a fraction of the CPU time, and
-   * sends it through all of the client but its serializer; to middleware of yours at the step `initialize`
-   * the request has no records. With `sdk` the SDK does it all.
-   *
-   * @defaultValue `'lean'`
-   */
-  readonly wire?: 'lean' | 'sdk';
+  /** How PutRecords is written. @defaultValue `'lean'` */
+  readonly wire?: Wire;
   /** A client to share; it stays yours to destroy, and should be made with `maxAttempts: 1`. */
   readonly client?: KinesisClient;
   /** Region, credentials, endpoint and so on for a client of the producer's own. */
@@ -185,7 +189,7 @@ export type ResolvedProducerOptions<Data> = Readonly<
   readonly aggregation: boolean | 'always';
   readonly isIdempotent: boolean;
   readonly waitsWhenRefused: boolean;
-  readonly wire: 'lean' | 'sdk';
+  readonly wire: Wire;
   readonly onUndeliverable: ProducerOptions<Data>['onUndeliverable'];
   readonly closeOnSigterm: boolean;
   readonly trackHotKeys: boolean;
@@ -230,7 +234,7 @@ export function resolveProducerOptions<Data>(
     isIdempotent: options.idempotent ?? false,
     waitsWhenRefused:
       choiceOption('whenRefused', options.whenRefused, ['fail', 'wait'], 'fail') === 'wait',
-    wire: choiceOption('wire', options.wire, ['lean', 'sdk'], 'lean'),
+    wire: choiceOption('wire', options.wire, WIRES, 'lean'),
     onUndeliverable: guarded('onUndeliverable', options.onUndeliverable),
     closeOnSigterm: options.closeOnSigterm ?? false,
     trackHotKeys: options.trackHotKeys ?? false,

@@ -5,17 +5,18 @@ import {
   ListShardsCommand,
   type ListShardsCommandInput,
   PutRecordsCommand,
-  type PutRecordsCommandOutput,
 } from '@aws-sdk/client-kinesis';
 import {
   classifyAwsError,
   type Clock,
   findHoles,
   fromAwsError,
+  gather,
   interceptAnswer,
   nextTurn,
   parseHashRange,
   type Random,
+  replaceBody,
   retryControlPlane,
   ShardlineError,
   streamInput,
@@ -23,9 +24,13 @@ import {
 } from '@shardline/shared';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
-import { PutRecordsBodies } from './put-records-body.js';
+import type { Wire } from './options.js';
+import { parseCborResults, PutRecordsCbor } from './put-records-cbor.js';
+import { outcomeOf, type PutRecordsFormat, type PutRecordsResult } from './put-records-format.js';
+import { parseJsonResults, PutRecordsJson } from './put-records-json.js';
 import type { StreamTraits } from './router.js';
 import type { OpenShard } from './shard-map.js';
+import { SpareBodies } from './spare-bodies.js';
 import type { EntryOutcome } from './verdict.js';
 
 /** One record of a PutRecords request. */
@@ -56,8 +61,7 @@ interface CallRules {
   readonly clock: Clock;
   readonly random: Random;
   readonly requestTimeoutMs: number;
-  /** Who writes the bodies of PutRecords: we, or the SDK. */
-  readonly wire: 'lean' | 'sdk';
+  readonly wire: Wire;
 }
 
 /** A record of a stream that was never told otherwise, its partition key included: 1 MiB. */
@@ -72,7 +76,8 @@ export class SdkKinesisWritePort implements KinesisWritePort {
   readonly #client: KinesisClient;
   readonly #isOwnClient: boolean;
   /** Undefined if the SDK writes the bodies. */
-  readonly #bodies: PutRecordsBodies | undefined;
+  readonly #format: PutRecordsFormat | undefined;
+  readonly #spareBodies = new SpareBodies();
   readonly #stream: StreamRef;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -86,7 +91,8 @@ export class SdkKinesisWritePort implements KinesisWritePort {
     },
     { clock, random, requestTimeoutMs, wire }: CallRules,
   ) {
-    this.#bodies = wire === 'lean' ? new PutRecordsBodies(stream) : undefined;
+    if (wire === 'lean') this.#format = new PutRecordsJson(stream);
+    if (wire === 'cbor') this.#format = new PutRecordsCbor(stream);
     this.#stream = stream;
     this.#clock = clock;
     this.#random = random;
@@ -103,58 +109,59 @@ export class SdkKinesisWritePort implements KinesisWritePort {
     entries: readonly PutRecordsEntry[],
     signal: AbortSignal,
   ): Promise<readonly EntryOutcome[]> {
-    const answer = this.#bodies
-      ? await this.#putLean(this.#bodies, entries, signal)
-      : await this.#client.send(
-          new PutRecordsCommand({
-            ...streamInput(this.#stream),
-            Records: entries.map(({ partitionKey, explicitHashKey, payload }) => ({
-              PartitionKey: partitionKey,
-              ExplicitHashKey: explicitHashKey,
-              Data: payload,
-            })),
-          }),
-          { abortSignal: signal },
-        );
-    const results = answer.Records ?? [];
-    return entries.map((_, index): EntryOutcome => {
-      const { SequenceNumber, ShardId, ErrorCode } = results[index] ?? {};
-      return SequenceNumber !== undefined && ShardId !== undefined
-        ? { shardId: ShardId, sequenceNumber: SequenceNumber }
-        : { errorCode: ErrorCode ?? 'MissingResult' };
-    });
+    const results = this.#format
+      ? await this.#putLean(this.#format, entries, signal)
+      : await this.#putBySdk(entries, signal);
+    return entries.map((_, index) => outcomeOf(results[index] ?? {}));
   }
 
-  /**
-   * Sends a request through all of the client, its credentials, endpoint, signer and middleware, but with
-   * a body of ours in place of the one the SDK would write, and takes the answer apart: as far as the SDK
-   * knows there are no records.
-   */
-  async #putLean(
-    bodies: PutRecordsBodies,
+  async #putBySdk(
     entries: readonly PutRecordsEntry[],
     signal: AbortSignal,
-  ): Promise<Pick<PutRecordsCommandOutput, 'Records'>> {
+  ): Promise<readonly PutRecordsResult[]> {
+    const command = new PutRecordsCommand({
+      ...streamInput(this.#stream),
+      Records: entries.map(({ partitionKey, explicitHashKey, payload }) => ({
+        PartitionKey: partitionKey,
+        ExplicitHashKey: explicitHashKey,
+        Data: payload,
+      })),
+    });
+    const { Records = [] } = await this.#client.send(command, { abortSignal: signal });
+    return Records;
+  }
+
+  /** With a body of ours, and taking the answer apart: as far as the SDK knows there are no records. */
+  async #putLean(
+    format: PutRecordsFormat,
+    entries: readonly PutRecordsEntry[],
+    signal: AbortSignal,
+  ): Promise<readonly PutRecordsResult[]> {
     const command = new PutRecordsCommand({ ...streamInput(this.#stream), Records: [] });
     const bytes = entries.reduce((sum, { payload }) => sum + payload.length, 0);
     // In turns of their own, so that no turn of the event loop is a long one.
     const isLarge = bytes >= LARGE_BYTES;
     if (isLarge) await nextTurn();
     signal.throwIfAborted();
-    const body = bodies.write(entries);
-    command.middlewareStack.add(
-      (next) => async (args) => {
-        (args.request as { body: unknown }).body = body;
-        if (isLarge) await nextTurn();
-        return next(args);
-      },
-      { step: 'build', priority: 'high', name: 'shardlinePutRecordsBody' },
+    const memory = this.#spareBodies.take(format.largestBytes(entries));
+    const body = memory.subarray(0, format.write(memory, entries));
+    replaceBody(
+      command,
+      'shardlinePutRecordsBody',
+      body,
+      format.contentType,
+      isLarge ? nextTurn : undefined,
     );
-    const leanAnswer = interceptAnswer(command, 'shardlinePutRecordsAnswer', parsePutRecords);
-    const sdkAnswer = await this.#client.send(command, { abortSignal: signal });
+    const leanAnswer = interceptAnswer(
+      command,
+      'shardlinePutRecordsAnswer',
+      async (chunks, isCbor) =>
+        (isCbor ? parseCborResults : parseJsonResults)(await gather(chunks)),
+    );
+    const { Records = [] } = await this.#client.send(command, { abortSignal: signal });
     // After a failure a socket may still read it.
-    bodies.reuse(body);
-    return leanAnswer() ?? sdkAnswer;
+    this.#spareBodies.reuse(memory);
+    return leanAnswer() ?? Records;
   }
 
   close(): void {
@@ -268,12 +275,4 @@ function createClient(config: KinesisClientConfig = {}, requestTimeoutMs: number
   // Walks every record of every call even with no logger set.
   client.middlewareStack.remove('loggerMiddleware');
   return client;
-}
-
-async function parsePutRecords(
-  body: AsyncIterable<Buffer>,
-): Promise<Pick<PutRecordsCommandOutput, 'Records'>> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of body) chunks.push(chunk);
-  return JSON.parse(Buffer.concat(chunks).toString()) as Pick<PutRecordsCommandOutput, 'Records'>;
 }

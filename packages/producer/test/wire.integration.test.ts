@@ -3,10 +3,11 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 import { KinesisClient } from '@aws-sdk/client-kinesis';
-import { systemClock } from '@shardline/shared';
+import { CBOR_CONTENT_TYPE, decodeCbor, encodeCbor, systemClock } from '@shardline/shared';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
+import type { Wire } from '../src/options.js';
 import { type PutRecordsEntry, SdkKinesisWritePort } from '../src/put-records-client.js';
 
 interface Seen {
@@ -16,7 +17,8 @@ interface Seen {
 
 let server: Server;
 let seen: Seen[] = [];
-let answer: { status: number; body: unknown };
+/** In the encoding of the request, unless it says another. */
+let answer: { status: number; body: unknown; contentType?: string };
 let client: KinesisClient;
 
 beforeAll(async () => {
@@ -25,8 +27,10 @@ beforeAll(async () => {
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => {
       seen.push({ headers: request.headers, body: Buffer.concat(chunks) });
-      response.writeHead(answer.status, { 'content-type': 'application/x-amz-json-1.1' });
-      response.end(JSON.stringify(answer.body));
+      const contentType = answer.contentType ?? String(request.headers['content-type']);
+      const isCbor = contentType === CBOR_CONTENT_TYPE;
+      response.writeHead(answer.status, { 'content-type': contentType });
+      response.end(isCbor ? encodeCbor(answer.body) : JSON.stringify(answer.body));
     });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -68,10 +72,7 @@ function signatureOf(request: Seen | undefined): string {
   return hmac(key, toSign).toString('hex');
 }
 
-const port = (
-  wire: 'lean' | 'sdk',
-  stream = { name: 'orders', arn: undefined as string | undefined },
-) =>
+const port = (wire: Wire, stream = { name: 'orders', arn: undefined as string | undefined }) =>
   new SdkKinesisWritePort(
     stream,
     { client },
@@ -103,21 +104,28 @@ describe('the lean wire', () => {
           seen = [];
           answer = { status: 200, body: { Records: entries.map(() => stored) } };
           const results = [];
-          for (const wire of ['lean', 'sdk'] as const) {
+          for (const wire of ['sdk', 'lean', 'cbor'] as const) {
             results.push(await port(wire, { name: 'orders', arn }).putRecords(entries, signal));
           }
-          const [lean, sdk] = seen;
-          const meaning = (body: Buffer | undefined): unknown => {
-            const { Records, ...rest } = JSON.parse(String(body)) as { Records: object[] };
-            return { ...rest, Records: Records.map((record) => ({ ...record })) };
-          };
-          expect(meaning(lean?.body)).toEqual(meaning(sdk?.body));
-          expect(lean?.headers['content-length']).toBe(String(lean?.body.length));
-          expect(lean?.headers['x-amz-target']).toBe('Kinesis_20131202.PutRecords');
-          expect(lean?.headers['content-type']).toBe(sdk?.headers['content-type']);
-          for (const each of [lean, sdk]) expect(signatureIn(each)).toBe(signatureOf(each));
-          expect(lean?.headers['x-amz-security-token']).toBe('c');
-          expect(results[0]).toEqual(results[1]);
+          const [sdk, lean, cbor] = seen as [Seen, Seen, Seen];
+          const jsonOf = ({ body }: Seen): unknown => JSON.parse(String(body));
+          expect(jsonOf(lean)).toEqual(jsonOf(sdk));
+          const { Records, ...rest } = decodeCbor(cbor.body) as { Records: { Data: Buffer }[] };
+          const inBase64 = Records.map((record) => ({
+            ...record,
+            Data: record.Data.toString('base64'),
+          }));
+          expect({ ...rest, Records: inBase64 }).toEqual(jsonOf(sdk));
+          expect(lean.headers['content-type']).toBe(sdk.headers['content-type']);
+          expect(cbor.headers['content-type']).toBe('application/x-amz-cbor-1.1');
+          for (const each of [lean, cbor]) {
+            expect(each.headers['content-length']).toBe(String(each.body.length));
+            expect(each.headers['x-amz-target']).toBe('Kinesis_20131202.PutRecords');
+            expect(signatureIn(each)).toBe(signatureOf(each));
+            expect(each.headers['x-amz-security-token']).toBe('c');
+          }
+          expect(results[1]).toEqual(results[0]);
+          expect(results[2]).toEqual(results[0]);
         },
       ),
       { numRuns: 60 },
@@ -139,15 +147,35 @@ describe('the lean wire', () => {
         ],
       },
     };
-    expect(await port('lean').putRecords(entries, signal)).toEqual(
-      await port('sdk').putRecords(entries, signal),
-    );
+    const expected = await port('sdk').putRecords(entries, signal);
+    expect(await port('lean').putRecords(entries, signal)).toEqual(expected);
+    expect(await port('cbor').putRecords(entries, signal)).toEqual(expected);
     answer = { status: 400, body: { __type: 'ResourceNotFoundException', message: 'gone' } };
-    for (const wire of ['lean', 'sdk'] as const) {
+    for (const wire of ['sdk', 'lean', 'cbor'] as const) {
       await expect(port(wire).putRecords(entries, signal)).rejects.toMatchObject({
         name: 'ResourceNotFoundException',
+        message: 'gone',
+        $metadata: { httpStatusCode: 400 },
       });
     }
+  });
+
+  it('takes what comes in an encoding that was not asked for, and an error without any', async () => {
+    const entry = { partitionKey: 'k', explicitHashKey: undefined, payload: Buffer.from('x') };
+    const body = { Records: [{ SequenceNumber: '1', ShardId: 's' }] };
+    const contentType = 'application/x-amz-json-1.1';
+    answer = { status: 200, body, contentType };
+    expect(await port('cbor').putRecords([entry], signal)).toEqual([
+      { shardId: 's', sequenceNumber: '1' },
+    ]);
+    answer = { status: 415, body: { __type: 'UnsupportedMedia', message: 'what?' }, contentType };
+    await expect(port('cbor').putRecords([entry], signal)).rejects.toMatchObject({
+      name: 'UnsupportedMedia',
+    });
+    answer = { status: 503, body: undefined };
+    await expect(port('cbor').putRecords([entry], signal)).rejects.toMatchObject({
+      $metadata: { httpStatusCode: 503 },
+    });
   });
 
   it('goes through middleware of the client', async () => {
@@ -188,29 +216,37 @@ describe('the lean wire', () => {
     expect({ written, requests: seen.length }).toEqual({ written: 1, requests: 1 });
   });
 
-  it('keeps the bodies of many requests at a time apart', async () => {
-    seen = [];
-    answer = { status: 200, body: { Records: [{ SequenceNumber: '1', ShardId: 's' }] } };
-    const lean = port('lean');
-    for (let round = 0; round < 3; round += 1) {
-      await Promise.all(
-        Array.from({ length: 12 }, (_, index) => {
-          const payload = Buffer.alloc(20_000 + index * 1_000, index);
-          return lean.putRecords(
-            [{ partitionKey: `k${index}`, explicitHashKey: undefined, payload }],
-            signal,
-          );
-        }),
-      );
-    }
-    expect(seen).toHaveLength(36);
-    for (const { body } of seen) {
-      const [record] = (
-        JSON.parse(body.toString()) as { Records: { Data: string; PartitionKey: string }[] }
-      ).Records;
-      const index = Number(record?.PartitionKey.slice(1));
-      const expected = Buffer.alloc(20_000 + index * 1_000, index);
-      expect(Buffer.from(record?.Data ?? '', 'base64').equals(expected)).toBe(true);
-    }
-  });
+  it.each(['lean', 'cbor'] as const)(
+    'keeps the bodies of many requests at a time apart, wire %s',
+    async (wire) => {
+      seen = [];
+      answer = { status: 200, body: { Records: [{ SequenceNumber: '1', ShardId: 's' }] } };
+      const lean = port(wire);
+      for (let round = 0; round < 3; round += 1) {
+        await Promise.all(
+          Array.from({ length: 12 }, (_, index) => {
+            const payload = Buffer.alloc(20_000 + index * 1_000, index);
+            return lean.putRecords(
+              [{ partitionKey: `k${index}`, explicitHashKey: undefined, payload }],
+              signal,
+            );
+          }),
+        );
+      }
+      expect(seen).toHaveLength(36);
+      for (const { body } of seen) {
+        const { Records } = (wire === 'cbor' ? decodeCbor(body) : JSON.parse(body.toString())) as {
+          readonly Records: readonly {
+            readonly Data: Buffer | string;
+            readonly PartitionKey: string;
+          }[];
+        };
+        const { Data = '', PartitionKey } = Records[0] ?? {};
+        const index = Number(PartitionKey?.slice(1));
+        const expected = Buffer.alloc(20_000 + index * 1_000, index);
+        // A Buffer is copied as it is.
+        expect(Buffer.from(Data as string, 'base64').equals(expected)).toBe(true);
+      }
+    },
+  );
 });

@@ -15,6 +15,15 @@ export {
 } from './aws-errors.js';
 export { type BackoffRule, fullJitterMs } from './backoff.js';
 export { ByteBudget } from './byte-budget.js';
+export { encodeCbor, writeCborHead } from './cbor/encode.js';
+export {
+  ARRAY as CBOR_ARRAY,
+  BYTES as CBOR_BYTES,
+  CBOR_CONTENT_TYPE,
+  MAP as CBOR_MAP,
+  TEXT as CBOR_TEXT,
+} from './cbor/format.js';
+export { CborError, CborReader, decodeCbor } from './cbor/reader.js';
 export { type Clock, nextTurn, pause, sleep, systemClock, type Timer } from './clock.js';
 export { type Codec, CODECS, isCodecAvailable } from './compression/codecs.js';
 export {
@@ -64,7 +73,7 @@ export {
   parseHashRange,
   rangeHolds,
 } from './hash-range.js';
-export { interceptAnswer } from './lean-answer.js';
+export { gather, interceptAnswer, replaceBody } from './lean-call.js';
 export { LANES as CHECKSUM_LANES } from './md5/lanes-module.js';
 export { HashedKey, hashKeyOf, hashPartitionKey } from './partition-key.js';
 export { type Random, systemRandom } from './random.js';

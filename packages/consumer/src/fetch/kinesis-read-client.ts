@@ -20,12 +20,15 @@ import {
 } from '@aws-sdk/client-kinesis';
 import {
   awsErrorName,
+  CBOR_CONTENT_TYPE,
   type Clock,
+  encodeCbor,
   fromAwsError,
   interceptAnswer,
   isSentinel,
   parseHashRange,
   type Random,
+  replaceBody,
   retryControlPlane,
   ShardlineError,
   sleep,
@@ -34,7 +37,9 @@ import {
 } from '@shardline/shared';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
+import type { Wire } from '../options.js';
 import type { InitialPosition, Shard } from '../shard/shard-sync.js';
+import { CborRecordsParser } from './cbor-records-answer.js';
 import type { ChildShard, StartingPoint } from './fetcher.js';
 import type {
   KinesisReadPort,
@@ -43,13 +48,12 @@ import type {
   StreamIdentity,
   SubscriptionBatch,
 } from './kinesis-read-port.js';
-import { parseGetRecords, type RecordsAnswer } from './records-answer.js';
+import { JsonRecordsParser, parseRecords, type RecordsAnswer } from './records-answer.js';
 import { readEvents } from './subscription-events.js';
 import { SubscriptionHandler } from './subscription-handler.js';
 
 export interface KinesisReadClientOptions {
-  /** Who takes answers of GetRecords apart: we, or the SDK. */
-  readonly wire: 'lean' | 'sdk';
+  readonly wire: Wire;
   readonly stream: StreamRef;
   readonly client?: KinesisClient | undefined;
   readonly clientConfig?: KinesisClientConfig | undefined;
@@ -159,10 +163,17 @@ export class KinesisReadClient implements KinesisReadPort {
       ShardIterator: iterator,
       ...(arn && { StreamARN: arn }),
     });
+    const { wire } = this.#options;
+    if (wire === 'cbor') {
+      const body = encodeCbor(command.input);
+      replaceBody(command, 'shardlineGetRecordsBody', body, CBOR_CONTENT_TYPE);
+    }
     const leanAnswer =
-      this.#options.wire === 'lean'
-        ? interceptAnswer(command, 'shardlineGetRecordsAnswer', parseGetRecords)
-        : undefined;
+      wire === 'sdk'
+        ? undefined
+        : interceptAnswer(command, 'shardlineGetRecordsAnswer', (body, isCbor) =>
+            parseRecords(isCbor ? new CborRecordsParser() : new JsonRecordsParser(), body),
+          );
     const sdkAnswer = await this.#calls.send(command, { abortSignal: signal });
     const answer = leanAnswer?.() ?? sdkAnswer;
     return {
@@ -186,11 +197,11 @@ export class KinesisReadClient implements KinesisReadPort {
       StartingPosition: startingPosition(from),
     });
     const leanEvents =
-      this.#options.wire === 'lean'
-        ? interceptAnswer(command, 'shardlineSubscriptionEvents', readEvents, () =>
+      this.#options.wire === 'sdk'
+        ? undefined
+        : interceptAnswer(command, 'shardlineSubscriptionEvents', readEvents, () =>
             Readable.from([]),
-          )
-        : undefined;
+          );
     const answer = await this.#subscriptions.send(command, { abortSignal: signal });
     const events = leanEvents?.();
     const stream = answer.EventStream ?? [];

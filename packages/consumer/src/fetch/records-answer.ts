@@ -11,6 +11,17 @@ export interface RecordsAnswer
   readonly Records: readonly KinesisRecord[];
 }
 
+/** Takes an answer apart as it comes in, so that none holds up the event loop, however large it is. */
+export interface RecordsAnswerParser {
+  /** There is enough for {@link cut}. */
+  readonly isDue: boolean;
+  push(chunk: Buffer): void;
+  /** Takes apart what has come in. */
+  cut(): void;
+  /** @throws SyntaxError for what is no such answer. */
+  finish(): RecordsAnswer;
+}
+
 /** As JSON brings it. */
 type WireAnswer = Omit<RecordsAnswer, 'Records'> & {
   readonly Records?: readonly {
@@ -27,12 +38,11 @@ const QUOTE = 0x22;
 const CUT_BYTES = 2 ** 19;
 
 /**
- * Takes an answer apart as it comes in, so that none holds up the event loop, however large it is. The data
- * are cut out and decoded by what Node has built in, and only what is left goes through the JSON parser;
+ * An answer, or an event of a subscription, in JSON. The data are cut out and decoded by what Node has built in, and only what is left goes through the JSON parser;
  * inside of a JSON text no quote stands by itself, so the cuts cannot be wrong. What is written in another
  * way than the service does is put together again and parsed as a whole.
  */
-export class RecordsParser {
+export class JsonRecordsParser implements RecordsAnswerParser {
   readonly #data: Buffer[] = [];
   /** The text up to each of the data. */
   readonly #parts: string[] = [];
@@ -42,7 +52,6 @@ export class RecordsParser {
   #dueBytes = CUT_BYTES;
   #isAsUsual = true;
 
-  /** There is enough for {@link cut}. */
   get isDue(): boolean {
     return this.#pending.bytes >= this.#dueBytes;
   }
@@ -51,7 +60,6 @@ export class RecordsParser {
     this.#pending.push(chunk);
   }
 
-  /** @throws SyntaxError for what is no JSON. */
   finish(): RecordsAnswer {
     this.cut();
     const rest = this.#pending.peek(this.#pending.bytes).toString();
@@ -67,7 +75,6 @@ export class RecordsParser {
     return withRecords(whole, (_, text) => Buffer.from(text ?? '', 'base64'));
   }
 
-  /** Takes apart what has come in. */
   cut(): void {
     const body = this.#pending.peek(this.#pending.bytes);
     let at = 0;
@@ -91,9 +98,11 @@ export class RecordsParser {
   }
 }
 
-/** What {@link RecordsParser} makes of an answer. */
-export async function parseGetRecords(body: AsyncIterable<Buffer>): Promise<RecordsAnswer> {
-  const parser = new RecordsParser();
+/** What a parser makes of an answer that comes in. */
+export async function parseRecords(
+  parser: RecordsAnswerParser,
+  body: AsyncIterable<Buffer>,
+): Promise<RecordsAnswer> {
   for await (const chunk of body) {
     parser.push(chunk);
     if (!parser.isDue) continue;

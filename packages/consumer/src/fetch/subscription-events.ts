@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import { nextTurn } from '@shardline/shared';
 
 import { ByteQueue } from './byte-queue.js';
-import { type RecordsAnswer, RecordsParser } from './records-answer.js';
+import { type RecordsAnswer, JsonRecordsParser } from './records-answer.js';
 
 /** Lengths and their checksum, before the headers of a message. */
 const PRELUDE_BYTES = 12;
@@ -67,7 +67,7 @@ function readMessage(message: Buffer): RecordsAnswer | undefined {
   const payload = message.subarray(payloadAt, end);
   if (headers.get(':message-type') === 'event') {
     if (headers.get(':event-type') !== 'SubscribeToShardEvent') return undefined;
-    const parser = new RecordsParser();
+    const parser = new JsonRecordsParser();
     parser.push(payload);
     return parser.finish();
   }

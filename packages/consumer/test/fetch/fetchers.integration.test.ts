@@ -28,6 +28,7 @@ const LATEST: StartingPoint = {
 /** What every way to read a shard must do, over real sockets and the real SDK. */
 describe.each([
   ['polling', 'lean'],
+  ['polling', 'cbor'],
   ['polling', 'sdk'],
   ['fanOut', 'lean'],
   ['auto', 'lean'],

@@ -1,10 +1,15 @@
 import type { KinesisClient } from '@aws-sdk/client-kinesis';
-import { systemClock } from '@shardline/shared';
+import { encodeCbor, systemClock } from '@shardline/shared';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
+import { CborRecordsParser } from '../../src/fetch/cbor-records-answer.js';
 import { KinesisReadClient } from '../../src/fetch/kinesis-read-client.js';
-import { type RecordsAnswer, RecordsParser } from '../../src/fetch/records-answer.js';
+import {
+  JsonRecordsParser,
+  type RecordsAnswer,
+  type RecordsAnswerParser,
+} from '../../src/fetch/records-answer.js';
 
 const anyRecord = fc.record({
   Data: fc.uint8Array({ maxLength: 200 }),
@@ -28,10 +33,18 @@ const anyAnswer = fc.record(
   { requiredKeys: ['Records'] },
 );
 
+type AnyAnswer = typeof anyAnswer extends fc.Arbitrary<infer Value> ? Value : never;
+
 /** Parses a text that comes in pieces of a size. */
 function parse(text: string, chunkBytes = Infinity): RecordsAnswer {
-  const body = Buffer.from(text);
-  const parser = new RecordsParser();
+  return parseBody(new JsonRecordsParser(), Buffer.from(text), chunkBytes);
+}
+
+function parseBody(
+  parser: RecordsAnswerParser,
+  body: Buffer,
+  chunkBytes = Infinity,
+): RecordsAnswer {
   for (let at = 0; at < body.length; at += chunkBytes) {
     parser.push(body.subarray(at, Math.min(at + chunkBytes, body.length)));
     if (parser.isDue) parser.cut();
@@ -57,7 +70,7 @@ it('takes the answer of a client that answers by itself, and is no end of a shar
   expect(answered).toMatchObject({ records: [{ SequenceNumber: '1' }], nextIterator: 'next' });
 });
 
-describe('RecordsParser', () => {
+describe('JsonRecordsParser', () => {
   it('gives what the JSON says, whatever stands in keys, however it is spaced and cut', () => {
     const anyChunkBytes = fc.constantFrom(1, 2, 7, 64, 1_000, Infinity);
     fc.assert(
@@ -122,6 +135,96 @@ describe('RecordsParser', () => {
   it('throws what the JSON parser throws for anything else', () => {
     for (const text of ['', '{"Records":[{"Data":"', '{"Records":[{"Data":"AAAA"}', 'null of it']) {
       expect(() => parse(text)).toThrow(SyntaxError);
+    }
+  });
+});
+
+describe('CborRecordsParser', () => {
+  /** As an answer comes from the service. */
+  const wireOf = ({ Records, ...rest }: AnyAnswer) => ({
+    ...rest,
+    Records: Records.map(({ Data, ApproximateArrivalTimestamp, ...record }) => ({
+      ...record,
+      Data: Buffer.from(Data),
+      ApproximateArrivalTimestamp: new Date(Math.round(ApproximateArrivalTimestamp * 1_000)),
+    })),
+  });
+
+  it('gives what the CBOR says, however it is cut', () => {
+    const anyChunkBytes = fc.constantFrom(1, 2, 7, 64, 1_000, Infinity);
+    fc.assert(
+      fc.property(anyAnswer, anyChunkBytes, (answer, chunkBytes) => {
+        const wire = wireOf(answer);
+        expect(parseBody(new CborRecordsParser(), encodeCbor(wire), chunkBytes)).toEqual(wire);
+      }),
+    );
+  });
+
+  it('cuts as it comes in, in the middle of records or between them', () => {
+    const data = Array.from({ length: 60 }, (_, index) => Buffer.alloc(40_000, index));
+    const body = encodeCbor({ MillisBehindLatest: 7, Records: data.map((Data) => ({ Data })) });
+    for (const chunkBytes of [999, 65_536, 700_000]) {
+      const parsed = parseBody(new CborRecordsParser(), body, chunkBytes);
+      // Byte by byte a matcher takes seconds.
+      const isEqual = parsed.Records.map(({ Data }, index) => Data && data[index]?.equals(Data));
+      expect(isEqual).toEqual(data.map(() => true));
+      expect(parsed.MillisBehindLatest).toBe(7);
+    }
+  });
+
+  it('takes lengths that are not told, milliseconds without a tag, and members it does not know', () => {
+    const text = (value: string): Buffer => encodeCbor(value);
+    const body = Buffer.concat([
+      Buffer.from('bf', 'hex'),
+      text('Records'),
+      Buffer.from('9f', 'hex'),
+      encodeCbor({
+        Data: Buffer.from('x'),
+        ApproximateArrivalTimestamp: 5,
+        EncryptionType: 'NONE',
+      }),
+      Buffer.from('bf', 'hex'),
+      text('SequenceNumber'),
+      text('7'),
+      Buffer.from('ffff', 'hex'),
+      text('Other'),
+      encodeCbor([{ Data: Buffer.from('y') }]),
+      text('NextShardIterator'),
+      text('next'),
+      Buffer.from('ff', 'hex'),
+    ]);
+    for (const chunkBytes of [1, Infinity]) {
+      expect(parseBody(new CborRecordsParser(), body, chunkBytes)).toEqual({
+        NextShardIterator: 'next',
+        Records: [
+          { Data: Buffer.from('x'), ApproximateArrivalTimestamp: new Date(5) },
+          { SequenceNumber: '7' },
+        ],
+      });
+    }
+  });
+
+  it('gives what stays as it is when other answers are read', () => {
+    const parser = new CborRecordsParser();
+    const answer = { Records: [{ Data: Buffer.alloc(50_000, 1) }], NextShardIterator: 'next' };
+    const body = encodeCbor(answer);
+    const parsed = parseBody(parser, body, 1_000);
+    parseBody(new CborRecordsParser(), body.fill(2, 20, 50_000), 1_000);
+    expect(parsed.Records[0]?.Data?.every((byte) => byte === 1)).toBe(true);
+  });
+
+  it('throws for what is cut off, or is no answer', () => {
+    const body = encodeCbor({ Records: [{ Data: Buffer.from('x') }], NextShardIterator: 'next' });
+    for (let end = 0; end < body.length; end += 1) {
+      const parser = new CborRecordsParser();
+      expect(() => parseBody(parser, body.subarray(0, end))).toThrow('cut off');
+    }
+    for (const wrong of [
+      encodeCbor([]),
+      encodeCbor({ Records: 'x' }),
+      Buffer.from('a101', 'hex'),
+    ]) {
+      expect(() => parseBody(new CborRecordsParser(), wrong)).toThrow('not valid CBOR');
     }
   });
 });

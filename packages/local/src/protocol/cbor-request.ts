@@ -1,6 +1,7 @@
+import { CborError, decodeCbor } from '@shardline/shared';
+
 import { ServiceFault } from '../engine/service-fault.js';
 import type { Input } from '../engine/validation.js';
-import { decodeCbor } from './cbor.js';
 
 /**
  * A request body in AWS CBOR 1.1: the same structure as in JSON, blobs as byte strings, timestamps as
@@ -9,7 +10,7 @@ import { decodeCbor } from './cbor.js';
  * @throws ServiceFault `SerializationException`.
  */
 export function parseCborRequest(body: Buffer): Input {
-  const value = decodeCbor(body);
+  const value = decode(body);
   if (
     typeof value !== 'object' ||
     value === null ||
@@ -24,4 +25,13 @@ export function parseCborRequest(body: Buffer): Input {
     if (typeof input[name] === 'number') input[name] = new Date(input[name]);
   }
   return input;
+}
+
+function decode(body: Buffer): unknown {
+  try {
+    return decodeCbor(body);
+  } catch (error) {
+    if (!(error instanceof CborError)) throw error;
+    throw new ServiceFault('SerializationException', `The request body is ${error.message}.`);
+  }
 }
