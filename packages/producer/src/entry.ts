@@ -55,19 +55,17 @@ export class Entry {
   /** @param raw - Of an aggregate, without its checksum: see {@link sum}. */
   constructor(
     records: HeldRecords,
-    key: {
-      readonly partitionKey: string;
-      readonly partitionKeyBytes: number;
-      readonly explicitHashKey: string | undefined;
-    },
+    partitionKey: string,
+    partitionKeyBytes: number,
+    explicitHashKey: string | undefined,
     isAggregate: boolean,
     raw: Buffer,
     dueMs: number,
   ) {
     this.records = records;
-    this.partitionKey = key.partitionKey;
-    this.partitionKeyBytes = key.partitionKeyBytes;
-    this.explicitHashKey = key.explicitHashKey;
+    this.partitionKey = partitionKey;
+    this.partitionKeyBytes = partitionKeyBytes;
+    this.explicitHashKey = explicitHashKey;
     this.isAggregate = isAggregate;
     this.#isSummed = !isAggregate;
     this.payload = raw;

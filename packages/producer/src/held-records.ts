@@ -1,15 +1,19 @@
 import type { FlushGroup } from './flush-group.js';
 import type { Caller, PendingRecord } from './pending-record.js';
 
+const NO_CHANGES: readonly number[] = [];
+
 /**
  * The user records of one Kinesis record: all that is known of them but what its payload says. A list a
  * property and sums rather than an object a record, since a producer holds a hundred thousand of them.
  */
 export class HeldRecords {
   #count = 0;
+  /** When the records up to the first change are given up, on the monotonic clock, and when the last one is. */
   #firstExpiresMs = 0;
-  /** When each but the first is given up, on the monotonic clock; undefined if there is no other. */
-  #laterExpiresMs: number[] | undefined;
+  #lastExpiresMs = 0;
+  /** Pairs of an index and the time from there on; undefined as long as all have the same. */
+  #expiryChanges: number[] | undefined;
   /** By index; undefined as long as nobody waits for any. */
   #callers: (Caller | undefined)[] | undefined;
   /** By index; undefined as long as none is settled apart from the others. */
@@ -19,7 +23,6 @@ export class HeldRecords {
   #open = 0;
   #bytes = 0;
   #keyBytes = 0;
-  #nextExpiryMs = Infinity;
 
   constructor(group: FlushGroup) {
     this.#group = group;
@@ -46,7 +49,16 @@ export class HeldRecords {
 
   /** When the next of what is open is given up; `Infinity` if all are settled. */
   get nextExpiryMs(): number {
-    return this.#nextExpiryMs;
+    if (this.#open === 0) return Infinity;
+    let nextMs = Infinity;
+    if (this.#settled) {
+      for (const index of this.openIndexes()) nextMs = Math.min(nextMs, this.expiresMs(index));
+      return nextMs;
+    }
+    const changes = this.#expiryChanges ?? NO_CHANGES;
+    nextMs = this.#firstExpiresMs;
+    for (let at = 1; at < changes.length; at += 2) nextMs = Math.min(nextMs, changes[at] as number);
+    return nextMs;
   }
 
   /** Takes in a record that is counted in its group. */
@@ -63,12 +75,14 @@ export class HeldRecords {
       this.#callers ??= [];
       this.#callers[this.#count] = caller;
     }
-    if (this.#count === 0) this.#firstExpiresMs = expiresMs;
-    else (this.#laterExpiresMs ??= []).push(expiresMs);
+    if (this.#count === 0) this.#firstExpiresMs = this.#lastExpiresMs = expiresMs;
+    else if (expiresMs !== this.#lastExpiresMs) {
+      (this.#expiryChanges ??= []).push(this.#count, expiresMs);
+      this.#lastExpiresMs = expiresMs;
+    }
     this.#count += 1;
     this.#bytes += bytes;
     this.#keyBytes += keyBytes;
-    if (expiresMs < this.#nextExpiryMs) this.#nextExpiryMs = expiresMs;
     if (group !== this.#group) this.#meet(group);
     this.#open += 1;
   }
@@ -86,7 +100,15 @@ export class HeldRecords {
   }
 
   expiresMs(index: number): number {
-    return index === 0 ? this.#firstExpiresMs : (this.#laterExpiresMs?.[index - 1] as number);
+    const changes = this.#expiryChanges ?? NO_CHANGES;
+    let low = 0;
+    let high = changes.length / 2;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((changes[middle * 2] as number) <= index) low = middle + 1;
+      else high = middle;
+    }
+    return low === 0 ? this.#firstExpiresMs : (changes[low * 2 - 1] as number);
   }
 
   isSettled(index: number): boolean {
@@ -108,7 +130,6 @@ export class HeldRecords {
     this.#open = 0;
     this.#bytes = 0;
     this.#keyBytes = 0;
-    this.#nextExpiryMs = Infinity;
   }
 
   /** One that is open is settled now, before the others. */
@@ -119,10 +140,6 @@ export class HeldRecords {
     this.#open -= 1;
     this.#bytes -= bytes;
     this.#keyBytes -= keyBytes;
-    this.#nextExpiryMs = this.openIndexes().reduce(
-      (min, other) => Math.min(min, this.expiresMs(other)),
-      Infinity,
-    );
     this.#group.leave(1);
   }
 

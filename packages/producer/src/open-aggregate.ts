@@ -56,11 +56,14 @@ export class OpenAggregate {
     const isAggregate = alone === undefined || looksEncoded(alone);
     const raw = isAggregate ? encoder.finishUnsummed() : alone;
     encoder.reset();
-    const key = {
-      partitionKey: this.#partitionKey,
-      partitionKeyBytes: this.#partitionKeyBytes,
-      explicitHashKey: this.#explicitHashKey,
-    };
-    return new Entry(this.#records, key, isAggregate, raw, dueMs);
+    return new Entry(
+      this.#records,
+      this.#partitionKey,
+      this.#partitionKeyBytes,
+      this.#explicitHashKey,
+      isAggregate,
+      raw,
+      dueMs,
+    );
   }
 }

@@ -11,7 +11,7 @@ const OPEN_HASH_KEY = ',"ExplicitHashKey":"';
 const PLAIN = /^[ !#-[\]-~]*$/;
 const NOT_ASCII = /[\u0080-\uffff]/g;
 /** So much data is worth a call into the runtime of its own: joined to other text it would be copied twice. */
-const LARGE_CHARACTERS = 2_048;
+const LARGE_CHARACTERS = 768;
 /** So much text that was joined is. */
 const ENOUGH_CHARACTERS = 8_192;
 /** Most of a JSON text a partition key becomes: six bytes a UTF-16 unit, and quotes. */

@@ -11,20 +11,23 @@ export class ShardMap {
   readonly shardIds: readonly string[];
   readonly loadedMs: number;
   readonly #index: HashRangeIndex;
-  readonly #bounds: ReadonlyMap<string, { readonly start: Uint32Array; readonly end: Uint32Array }>;
+  readonly #positions: ReadonlyMap<string, number>;
+  /** Eight words a shard: the first and the last of its hash keys. */
+  readonly #bounds: Uint32Array;
 
   constructor(shards: readonly OpenShard[], loadedMs: number) {
     this.shardIds = shards.map(({ shardId }) => shardId);
     this.loadedMs = loadedMs;
     this.#index = new HashRangeIndex(shards.map(({ range }) => range));
-    this.#bounds = new Map(
-      shards.map(({ shardId, range }) => {
-        const [start, end] = [new Uint32Array(4), new Uint32Array(4)];
-        hashKeyFromBigInt(range.start, start);
-        hashKeyFromBigInt(range.end, end);
-        return [shardId, { start, end }];
-      }),
-    );
+    this.#positions = new Map(shards.map(({ shardId }, position) => [shardId, position]));
+    this.#bounds = new Uint32Array(shards.length * 8);
+    const words = new Uint32Array(4);
+    for (const [position, { range }] of shards.entries()) {
+      hashKeyFromBigInt(range.start, words);
+      this.#bounds.set(words, position * 8);
+      hashKeyFromBigInt(range.end, words);
+      this.#bounds.set(words, position * 8 + 4);
+    }
   }
 
   /** Position in `shardIds` of the shard that owns the hash key. */
@@ -33,12 +36,14 @@ export class ShardMap {
   }
 
   has(shardId: string): boolean {
-    return this.#bounds.has(shardId);
+    return this.#positions.has(shardId);
   }
 
   /** Whether a shard owns the hash key; undefined if the map does not know the shard. */
   owns(shardId: string, hashKey: Uint32Array): boolean | undefined {
-    const bounds = this.#bounds.get(shardId);
-    return bounds && rangeHolds(bounds.start, bounds.end, hashKey);
+    const position = this.#positions.get(shardId);
+    if (position === undefined) return undefined;
+    const bounds = this.#bounds.subarray(position * 8, position * 8 + 8);
+    return rangeHolds(bounds.subarray(0, 4), bounds.subarray(4), hashKey);
   }
 }

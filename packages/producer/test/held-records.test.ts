@@ -46,6 +46,21 @@ describe('HeldRecords', () => {
   });
 });
 
+it('knows when each record is given up, whatever they have in common', () => {
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1 }), (times) => {
+      const group = new FlushGroup();
+      const records = held(...times.map((expiresMs) => pending(group, expiresMs)));
+      expect(times.map((_, index) => records.expiresMs(index))).toEqual(times);
+      expect(records.nextExpiryMs).toBe(Math.min(...times));
+      for (const atMs of [0, 1, 2, 3]) {
+        const expired = times.flatMap((expiresMs, index) => (expiresMs <= atMs ? index : []));
+        expect(records.openIndexes(atMs)).toEqual(expired);
+      }
+    }),
+  );
+});
+
 type Step =
   | { readonly kind: 'put'; readonly into: number }
   | { readonly kind: 'flush' }
