@@ -14,6 +14,13 @@ import {
 
 import { Entry } from './entry.js';
 import { InFlightLimit } from './in-flight-limit.js';
+import {
+  bytesOf,
+  FULL_REQUEST_BYTES,
+  MAX_REQUEST_ENTRIES,
+  NextRequest,
+  type Sending,
+} from './next-request.js';
 import { type Attempt, PutError } from './pending-record.js';
 import type { KinesisWritePort } from './put-records-client.js';
 import type { Router } from './router.js';
@@ -39,32 +46,9 @@ export interface DispatcherListener {
   refreshShards(): Promise<void>;
 }
 
-/** @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html */
-const MAX_REQUEST_ENTRIES = 500;
-/** The service takes 10 MiB; to write, sign and send this much takes the event loop five milliseconds. */
-const MAX_REQUEST_BYTES = 1.25 * 2 ** 20;
-/** With this much to send, nothing waits for more. */
-const FULL_REQUEST_BYTES = 2 ** 20;
 const MAX_ERROR_NAMES = 100;
-/** Lanes that wait for their pace are looked at together, so that they share requests. */
-const WAKE_STEP_MS = 10;
 const LANE_BACKOFF = { baseMs: 100, capMs: 5_000 };
 const REQUEST_BACKOFF = { baseMs: 100, capMs: 5_000 };
-
-interface Sending {
-  readonly lane: ShardLane;
-  readonly entry: Entry;
-}
-
-/** A request that is being put together. */
-interface Draft {
-  readonly batch: Sending[];
-  bytes: number;
-  /** Something in it should not wait any longer. */
-  isDue: boolean;
-  /** When to look again if it is not sent, on the monotonic clock. */
-  wakeMs: number;
-}
 
 /**
  * Takes from the lanes that may send and makes requests of it. With nothing in flight it sends at
@@ -92,9 +76,8 @@ export class Dispatcher {
   #stopped: ShardlineError | undefined;
   readonly #requests = new Set<AbortController>();
   /** Parts of refused requests, each to be sent by itself. */
-  readonly #isolated: Sending[][] = [];
-  /** Where its steps lie: producers that started together do not step together. */
-  readonly #stepMs: number;
+  readonly #isolated: (readonly Sending[])[] = [];
+  readonly #next: NextRequest;
   #isFlushing = false;
   /** Since it last looked whether there is enough for a request. */
   #addedBytes = 0;
@@ -115,7 +98,7 @@ export class Dispatcher {
     this.#router = router;
     this.#port = port;
     this.#listener = listener;
-    this.#stepMs = options.random() * WAKE_STEP_MS;
+    this.#next = new NextRequest(router, options.isStrict, options.random);
     this.#inFlightLimit = new InFlightLimit(options.maxRequestsInFlight);
   }
 
@@ -188,89 +171,24 @@ export class Dispatcher {
       const batch = this.#isolated.shift() ?? this.#collect(nowMs);
       if (batch.length === 0) return;
       void this.#send(batch);
-      if (bytesOf(batch) >= FULL_REQUEST_BYTES) void this.#rest();
+      const isLarge = bytesOf(batch) >= FULL_REQUEST_BYTES || batch.length >= MAX_REQUEST_ENTRIES;
+      if (isLarge) void this.#rest();
     }
   }
 
-  /** Writing and signing a large request takes milliseconds: others get a turn before the next. */
+  #collect(nowMs: number): readonly Sending[] {
+    this.#expire(nowMs);
+    const { batch, wakeMs } = this.#next.collect(nowMs, this.#isUrgent);
+    this.#schedule(wakeMs);
+    return batch;
+  }
+
+  /** Putting together, writing and signing a large request takes milliseconds: others get a turn before the next. */
   async #rest(): Promise<void> {
     this.#isResting = true;
     await nextTurn();
     this.#isResting = false;
     this.wake();
-  }
-
-  /** The next request's entries; none if what there is should wait. */
-  #collect(nowMs: number): Sending[] {
-    this.#expire(nowMs);
-    const isUrgent = this.#isUrgent;
-    const draft: Draft = { batch: [], bytes: 0, isDue: isUrgent, wakeMs: Infinity };
-    const { open, queued } = this.#router;
-    for (const lane of open) {
-      const dueMs = (lane.open?.openedMs ?? 0) + this.#router.lingerMs;
-      if (dueMs > nowMs) {
-        draft.wakeMs = Math.min(draft.wakeMs, dueMs);
-        break;
-      }
-      if (!this.#mustWait(lane, draft, nowMs)) this.#router.closeOpen(lane);
-    }
-    for (const lane of queued) {
-      if (isFull(draft)) break;
-      if (!this.#mustWait(lane, draft, nowMs)) this.#takeFrom(lane, draft, nowMs);
-    }
-    if (isUrgent) this.#takeOpen(draft, nowMs);
-    const { batch, bytes, isDue, wakeMs } = draft;
-    this.#schedule(wakeMs);
-    if (!isDue && bytes < FULL_REQUEST_BYTES && batch.length < MAX_REQUEST_ENTRIES) {
-      this.#putBack(batch, (lane, entry) => lane.pace.spend(-entry.bytes));
-      return [];
-    }
-    // Served lanes go to the end, so that one with much to send does not hold up the others.
-    for (const { lane } of batch) {
-      queued.delete(lane);
-      if (lane.length > 0) queued.add(lane);
-    }
-    return batch;
-  }
-
-  /** Adds what is still open, the oldest first, as far as there is room. */
-  #takeOpen(draft: Draft, nowMs: number): void {
-    for (const lane of this.#router.open) {
-      if (isFull(draft)) return;
-      if (lane.length > 0 || this.#mustWait(lane, draft, nowMs)) continue;
-      this.#router.closeOpen(lane);
-      this.#takeFrom(lane, draft, nowMs);
-    }
-  }
-
-  /** Whether a lane may not send now; makes sure that it is looked at when it may. */
-  #mustWait(lane: ShardLane, draft: Draft, nowMs: number): boolean {
-    const waitMs = lane.waitMs(nowMs, this.#options.isStrict);
-    if (waitMs === 0) return false;
-    const readyMs = this.#nextStepMs(nowMs + waitMs);
-    draft.wakeMs = Math.min(draft.wakeMs, readyMs, lane.first?.expiresMs ?? Infinity);
-    return true;
-  }
-
-  /** Adds what a lane may send now, as far as there is room. */
-  #takeFrom(lane: ShardLane, draft: Draft, nowMs: number): void {
-    for (let entry = lane.first; entry; entry = lane.first) {
-      if (!entry.isSealed || draft.batch.length >= MAX_REQUEST_ENTRIES) return;
-      if (draft.bytes + entry.bytes > MAX_REQUEST_BYTES && draft.batch.length > 0) return;
-      lane.shift();
-      lane.inFlight += 1;
-      lane.pace.spend(entry.bytes);
-      draft.batch.push({ lane, entry });
-      draft.bytes += entry.bytes;
-      if (entry.dueMs <= nowMs || entry.attempts.length > 0) draft.isDue = true;
-      else draft.wakeMs = Math.min(draft.wakeMs, entry.dueMs);
-      if (this.#options.isStrict || lane.paceMs(nowMs) > 0) return;
-    }
-  }
-
-  /** The first step at or after a moment. */
-  #nextStepMs(atMs: number): number {
-    return Math.ceil((atMs - this.#stepMs) / WAKE_STEP_MS) * WAKE_STEP_MS + this.#stepMs;
   }
 
   async #send(batch: readonly Sending[]): Promise<void> {
@@ -494,27 +412,7 @@ export class Dispatcher {
       return;
     }
     this.stats.retriedEntries += sendings.length;
-    this.#putBack(sendings);
-  }
-
-  #putBack(sendings: readonly Sending[], each?: (lane: ShardLane, entry: Entry) => void): void {
-    const byLane = new Map<ShardLane, Entry[]>();
-    for (const { lane, entry } of sendings) {
-      lane.inFlight -= 1;
-      each?.(lane, entry);
-      const entries = byLane.get(lane);
-      if (entries) entries.push(entry);
-      else byLane.set(lane, [entry]);
-    }
-    const nowMs = this.#options.clock.monotonicMs();
-    for (const [lane, entries] of byLane) {
-      if (this.#router.isCurrent(lane)) {
-        lane.putBack(entries);
-        this.#router.queued.add(lane);
-      } else {
-        for (const entry of entries.reverse()) this.#router.rerouteToFront(entry, nowMs);
-      }
-    }
+    this.#router.putBack(sendings, this.#options.clock.monotonicMs());
   }
 
   /** Gives up records whose time is over; the others of their entries go on. */
@@ -593,12 +491,4 @@ export class Dispatcher {
       this.wake();
     });
   }
-}
-
-function isFull({ batch, bytes }: Draft): boolean {
-  return batch.length >= MAX_REQUEST_ENTRIES || bytes >= MAX_REQUEST_BYTES;
-}
-
-function bytesOf(batch: readonly Sending[]): number {
-  return batch.reduce((sum, { entry }) => sum + entry.bytes, 0);
 }

@@ -7,6 +7,7 @@ import {
 } from '@shardline/shared';
 
 import { Entry } from './entry.js';
+import type { Sending } from './next-request.js';
 import { OpenAggregate } from './open-aggregate.js';
 import type { PendingRecord } from './pending-record.js';
 import { ShardLane } from './shard-lane.js';
@@ -201,6 +202,25 @@ export class Router {
       for (const fresh of entries) fresh.attempts = entry.attempts;
       lane.putBack(entries);
       this.queued.add(lane);
+    }
+  }
+
+  /** Puts entries that were taken back in front of their lanes, or of those that own their records now. */
+  putBack(sendings: readonly Sending[], nowMs: number): void {
+    const byLane = new Map<ShardLane, Entry[]>();
+    for (const { lane, entry } of sendings) {
+      lane.inFlight -= 1;
+      const entries = byLane.get(lane);
+      if (entries) entries.push(entry);
+      else byLane.set(lane, [entry]);
+    }
+    for (const [lane, entries] of byLane) {
+      if (this.isCurrent(lane)) {
+        lane.putBack(entries);
+        this.queued.add(lane);
+      } else {
+        for (const entry of entries.reverse()) this.rerouteToFront(entry, nowMs);
+      }
     }
   }
 

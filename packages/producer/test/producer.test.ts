@@ -546,19 +546,26 @@ describe('Producer', () => {
     expect(requests.flatMap(({ entries }) => entries)).toHaveLength(shards);
   });
 
-  it('begins one large request a turn of the event loop, and several in all', async () => {
-    const { clock, port, producer } = setup({ aggregation: false, onOutcome: () => {} }, 40);
-    await finish(clock, producer.put({ partitionKey: 'first', data: 'x' }));
-    const data = Buffer.alloc(2 ** 18);
-    for (const partitionKey of keys(100)) producer.offer({ partitionKey, data });
-    const before = port.requests.length;
-    for (let microtask = 0; microtask < 20; microtask += 1) await Promise.resolve();
-    expect(port.requests.length - before).toBe(1);
-    await new Promise((resolve) => setImmediate(resolve));
-    await new Promise((resolve) => setImmediate(resolve));
-    expect(port.requests.length - before).toBeGreaterThan(1);
-    await finish(clock, producer.close());
-  });
+  it.each([
+    ['of many bytes', 100, 2 ** 18],
+    ['of many records', 5_000, 1],
+  ])(
+    'begins one request %s a turn of the event loop, and several in all',
+    async (_, count, bytes) => {
+      const { clock, port, producer } = setup({ aggregation: false, onOutcome: () => {} }, 40);
+      await finish(clock, producer.put({ partitionKey: 'first', data: 'x' }));
+      const data = Buffer.alloc(bytes);
+      for (const partitionKey of keys(count)) producer.offer({ partitionKey, data });
+      void producer.flush();
+      const before = port.requests.length;
+      for (let microtask = 0; microtask < 20; microtask += 1) await Promise.resolve();
+      expect(port.requests.length - before).toBe(1);
+      await new Promise((resolve) => setImmediate(resolve));
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(port.requests.length - before).toBeGreaterThan(1);
+      await finish(clock, producer.close());
+    },
+  );
 
   describe('with a full buffer', () => {
     it('makes put wait and offer say no, within the bytes allowed', async () => {
