@@ -5,6 +5,7 @@ import { ByteBudget, pause, ShardlineError, sleep, type UserRecord } from '@shar
 import { AutoFetcher } from './fetch/auto-fetcher.js';
 import { FanOutFetcher } from './fetch/fan-out-fetcher.js';
 import type { Fetcher } from './fetch/fetcher.js';
+import { FoundConsumer } from './fetch/found-consumer.js';
 import { KinesisReadClient } from './fetch/kinesis-read-client.js';
 import type { KinesisReadPort } from './fetch/kinesis-read-port.js';
 import { PollingFetcher } from './fetch/polling-fetcher.js';
@@ -430,7 +431,7 @@ export class Consumer<Item = UserRecord> {
         ? client.consumerArn(fanOutConsumerName, signal)
         : Promise.resolve(fanOutConsumerArn),
     );
-    const fanOut = new FanOutFetcher(client, () => found.arn(), clock, random);
+    const fanOut = new FanOutFetcher(client, found, clock, random);
     if (retrieval === 'auto') {
       const register = (): Promise<unknown> => found.arn();
       return new AutoFetcher({ polling, fanOut, register, fanOutBytesPerSecond, clock });
@@ -464,23 +465,5 @@ export class Consumer<Item = UserRecord> {
     await this.#supervisor?.stop(this.#queue ? 0 : undefined);
     for (const port of this.#ports.values()) port.close();
     if (this.#ownsTable) this.#table.close();
-  }
-}
-
-/** The fan-out consumer's ARN, asked for once however many want it; after a failure anew. */
-class FoundConsumer {
-  readonly #find: () => Promise<string>;
-  #found: Promise<string> | undefined;
-
-  constructor(find: () => Promise<string>) {
-    this.#find = find;
-  }
-
-  arn(): Promise<string> {
-    this.#found ??= this.#find().catch((error: unknown) => {
-      this.#found = undefined;
-      throw error;
-    });
-    return this.#found;
   }
 }

@@ -1,4 +1,13 @@
-export { ByteBudget } from '@shardline/shared';
+export {
+  ByteBudget,
+  type DamagePolicy,
+  type ErrorCode,
+  isShardlineError,
+  type RangeCheck,
+  type RecordDamage,
+  ShardlineError,
+  type UserRecord,
+} from '@shardline/shared';
 export { Consumer, type ConsumerStatus } from './consumer.js';
 export type { LeaseMode } from './fleet/lease-mode.js';
 export type { ConsumerOptions, StreamOptions, Wire } from './options.js';

@@ -2,13 +2,14 @@ import {
   DescribeStreamSummaryCommand,
   KinesisClient,
   ListStreamConsumersCommand,
+  PutRecordCommand,
   PutRecordsCommand,
   SplitShardCommand,
 } from '@aws-sdk/client-kinesis';
 import { Consumer, type ConsumerOptions, type RecordHandler } from '@shardline/consumer';
 import { type Local, startLocal } from '@shardline/local';
 import type { UserRecord } from '@shardline/shared';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { DynamoDbLeaseTable } from '../src/lease/dynamodb-lease-table.js';
 import type { Row } from '../src/lease/lease-table.js';
@@ -364,6 +365,41 @@ describe.each(['polling', 'fanOut'] as const)('a consumer by %s', (retrieval) =>
     await has(10);
     table.close();
   });
+});
+
+it('registers its fan-out consumer again when somebody removed it meanwhile', async () => {
+  const local = await startLocal({
+    streams: [{ name: 'orders', shards: 1 }],
+    limits: { resubscribePauseMs: 0 },
+  });
+  const seen: string[] = [];
+  const consumer = new Consumer({
+    streamName: 'orders',
+    applicationName: 'billing',
+    retrieval: 'fanOut',
+    initialPosition: 'TRIM_HORIZON',
+    clientConfig: local.kinesis,
+    dynamodbConfig: local.dynamodb,
+    handler: {
+      processRecord: ({ data }) => {
+        seen.push(data.toString());
+      },
+    },
+  });
+  await consumer.start();
+  const client = new KinesisClient(local.kinesis);
+  const put = (data: string): Promise<unknown> =>
+    client.send(
+      new PutRecordCommand({ StreamName: 'orders', PartitionKey: 'k', Data: Buffer.from(data) }),
+    );
+  await put('before');
+  await vi.waitFor(() => expect(seen).toEqual(['before']), { timeout: 10_000 });
+  await consumer.removeFanOutConsumer();
+  await put('after');
+  await vi.waitFor(() => expect(seen).toEqual(['before', 'after']), { timeout: 15_000 });
+  await consumer.close();
+  client.destroy();
+  await local.close();
 });
 
 it('removes its fan-out consumer when asked', async () => {

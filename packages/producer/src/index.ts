@@ -1,3 +1,4 @@
+export { ByteBudget, type ErrorCode, isShardlineError, ShardlineError } from '@shardline/shared';
 export { DiskSpill, type DiskSpillOptions } from './disk-spill.js';
 export type { HotKey } from './hot-keys.js';
 export type { ProducerOptions, PutRecord, Wire } from './options.js';

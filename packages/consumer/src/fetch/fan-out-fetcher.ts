@@ -1,5 +1,6 @@
 import {
   awsErrorName,
+  classifyAwsError,
   type Clock,
   pause,
   publishDiagnostics,
@@ -14,6 +15,7 @@ import {
   type StartingPoint,
   type TroubleListener,
 } from './fetcher.js';
+import type { FoundConsumer } from './found-consumer.js';
 import type { KinesisReadPort, SubscriptionBatch } from './kinesis-read-port.js';
 import { endWithoutChildren, ReadFailures } from './read-failures.js';
 
@@ -31,19 +33,14 @@ const BACKOFF = { baseMs: 500, capMs: 10_000 };
  */
 export class FanOutFetcher implements Fetcher {
   readonly #client: KinesisReadPort;
-  readonly #consumerArn: () => Promise<string>;
+  readonly #consumer: FoundConsumer;
   readonly #clock: Clock;
   readonly #random: Random;
 
-  /** @param consumerArn - Of the registered consumer; asked for before each subscription. */
-  constructor(
-    client: KinesisReadPort,
-    consumerArn: () => Promise<string>,
-    clock: Clock,
-    random: Random,
-  ) {
+  /** @param consumer - Asked for before each subscription. */
+  constructor(client: KinesisReadPort, consumer: FoundConsumer, clock: Clock, random: Random) {
     this.#client = client;
-    this.#consumerArn = consumerArn;
+    this.#consumer = consumer;
     this.#clock = clock;
     this.#random = random;
   }
@@ -64,7 +61,7 @@ export class FanOutFetcher implements Fetcher {
       const forward = (): void => subscription.abort(signal.reason);
       signal.addEventListener('abort', forward, { once: true });
       try {
-        const arn = await this.#consumerArn();
+        const arn = await this.#consumer.arn();
         const batches = await this.#unlessSilent(subscription, () =>
           this.#client.subscribe(arn, shardId, resume, subscription.signal),
         );
@@ -85,6 +82,8 @@ export class FanOutFetcher implements Fetcher {
         }
       } catch (error) {
         if (signal.aborted) return;
+        // Shard or consumer: whoever tries next looks for the consumer again.
+        if (classifyAwsError(error) === 'notFound') this.#consumer.forget();
         const { name, delayMs } = failures.add(error);
         onTrouble(name);
         // Somebody holds the shard, maybe we ourselves a moment ago.

@@ -11,6 +11,7 @@ import {
   type Fetcher,
   type StartingPoint,
 } from '../../src/fetch/fetcher.js';
+import { FoundConsumer } from '../../src/fetch/found-consumer.js';
 import { KinesisReadClient } from '../../src/fetch/kinesis-read-client.js';
 import { PollingFetcher } from '../../src/fetch/polling-fetcher.js';
 
@@ -66,7 +67,7 @@ describe.each([
       random: systemRandom,
     });
     const arn = (): Promise<string> => port.consumerArn('readers', stop.signal);
-    const fanOut = new FanOutFetcher(port, arn, systemClock, systemRandom);
+    const fanOut = new FanOutFetcher(port, new FoundConsumer(arn), systemClock, systemRandom);
     fetcher = {
       polling,
       fanOut,

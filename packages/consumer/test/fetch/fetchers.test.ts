@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { AutoFetcher } from '../../src/fetch/auto-fetcher.js';
 import { FanOutFetcher } from '../../src/fetch/fan-out-fetcher.js';
 import { afterRecord, type FetchedBatch, type Fetcher } from '../../src/fetch/fetcher.js';
+import { FoundConsumer } from '../../src/fetch/found-consumer.js';
 import type { SubscriptionBatch } from '../../src/fetch/kinesis-read-port.js';
 import { PollingFetcher } from '../../src/fetch/polling-fetcher.js';
 import { pauseAfterRead, ReadPace } from '../../src/fetch/read-pacing.js';
@@ -166,7 +167,12 @@ const fiveMinutes = (first: number) =>
 
 describe('fan-out, by the clock', () => {
   const fanOut = (port: ConstructorParameters<typeof FanOutFetcher>[0], clock: Clock, seed = 1) =>
-    new FanOutFetcher(port, () => Promise.resolve('arn'), clock, seededRandom(seed));
+    new FanOutFetcher(
+      port,
+      new FoundConsumer(() => Promise.resolve('arn')),
+      clock,
+      seededRandom(seed),
+    );
 
   it('renews a subscription before its five minutes are over, behind the last event', async () => {
     const clock = new ManualClock();
@@ -302,7 +308,12 @@ describe('auto retrieval, by the clock', () => {
   ): AutoFetcher =>
     new AutoFetcher({
       polling: polling(port, clock, seededRandom(1)),
-      fanOut: new FanOutFetcher(port, () => Promise.resolve('arn'), clock, seededRandom(1)),
+      fanOut: new FanOutFetcher(
+        port,
+        new FoundConsumer(() => Promise.resolve('arn')),
+        clock,
+        seededRandom(1),
+      ),
       register,
       fanOutBytesPerSecond: 10_000,
       clock,
