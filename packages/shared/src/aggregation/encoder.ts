@@ -32,15 +32,15 @@ export class AggregateEncoder {
   get sizeBytes(): number {
     return (
       ENVELOPE_BYTES +
-      this.#partitionKeys.sizeBytes +
-      (this.#explicitHashKeys?.sizeBytes ?? 0) +
+      this.#partitionKeys.length +
+      (this.#explicitHashKeys?.length ?? 0) +
       this.#records.length
     );
   }
 
   /** Memory it holds, in use or not. Unit: bytes. */
   get heldBytes(): number {
-    return this.#partitionKeys.heldBytes + this.#records.capacityBytes;
+    return this.#partitionKeys.capacityBytes + this.#records.capacityBytes;
   }
 
   /** @param origin - ASCII of at most 100 characters that marks the record; other readers ignore it. */
@@ -259,16 +259,19 @@ class Region {
  * A repeated string field in which each key stands once. Found by hashes the caller has anyway: a Map
  * would compute its own of every key, and keep what it allocates.
  */
-class KeyTable {
+class KeyTable extends Region {
   readonly #tag: number;
-  readonly #region = new Region();
-  /** Index and one, by hash; 0 is free. Its length is a power of two, at least twice the count. */
-  #slots = new Int32Array(FEWEST_SLOTS);
-  /** Hash, length and offset of each key: together, as they are read and written together. */
-  #keys = new Int32Array((FEWEST_SLOTS / 2) * KEY_WORDS);
   #count = 0;
+  /** How many slots there are, a power of two, at least twice the count. */
+  #slotCount = FEWEST_SLOTS;
+  /**
+   * First the slots: index and one, by hash; 0 is free. Then hash, length and offset of each key. One array, as
+   * each costs a look at memory that is far away where many shards are written.
+   */
+  #table = new Int32Array(tableWords(FEWEST_SLOTS));
 
   constructor(tag: number) {
+    super();
     this.#tag = tag;
   }
 
@@ -276,25 +279,21 @@ class KeyTable {
     return this.#count;
   }
 
-  get sizeBytes(): number {
-    return this.#region.length;
-  }
-
-  get heldBytes(): number {
-    return this.#region.capacityBytes + this.#slots.length * 10;
+  override get capacityBytes(): number {
+    return super.capacityBytes + this.#table.byteLength;
   }
 
   indexOf(key: HashedKey): number {
-    const slots = this.#slots;
-    const mask = slots.length - 1;
+    const table = this.#table;
+    const slots = this.#slotCount;
+    const mask = slots - 1;
     const { tableHash, bytes } = key;
     for (let slot = tableHash & mask; ; slot = (slot + 1) & mask) {
-      const index = (slots[slot] as number) - 1;
+      const index = (table[slot] as number) - 1;
       if (index < 0) return ABSENT;
-      const keys = this.#keys;
-      const at = index * KEY_WORDS;
-      if (keys[at] !== tableHash || keys[at + 1] !== bytes) continue;
-      if (this.#region.holds(keys[at + 2] as number, key)) return index;
+      const at = slots + index * KEY_WORDS;
+      if (table[at] !== tableHash || table[at + 1] !== bytes) continue;
+      if (this.holds(table[at + 2] as number, key)) return index;
     }
   }
 
@@ -302,47 +301,49 @@ class KeyTable {
   add(key: HashedKey): void {
     const { tableHash, bytes } = key;
     const index = this.#count;
-    if ((index + 1) * 2 > this.#slots.length) this.#grow();
-    const region = this.#region;
-    region.reserve(entryBytes(bytes));
-    region.byte(this.#tag);
-    region.varint(bytes);
-    const keys = this.#keys;
-    const at = index * KEY_WORDS;
-    keys[at] = tableHash;
-    keys[at + 1] = bytes;
-    keys[at + 2] = region.length;
-    region.key(key);
+    if ((index + 1) * 2 > this.#slotCount) this.#grow();
+    this.reserve(entryBytes(bytes));
+    this.byte(this.#tag);
+    this.varint(bytes);
+    const table = this.#table;
+    const at = this.#slotCount + index * KEY_WORDS;
+    table[at] = tableHash;
+    table[at + 1] = bytes;
+    table[at + 2] = this.length;
+    this.key(key);
     this.#count = index + 1;
     this.#place(index, tableHash);
   }
 
-  copyTo(target: Uint8Array, at: number): number {
-    return this.#region.copyTo(target, at);
-  }
-
   reset(): void {
-    if (this.#count > 0) this.#slots.fill(0);
+    if (this.#count > 0) this.#table.fill(0, 0, this.#slotCount);
     this.#count = 0;
-    this.#region.length = 0;
+    this.length = 0;
   }
 
   #place(index: number, hash: number): void {
-    const slots = this.#slots;
-    const mask = slots.length - 1;
+    const table = this.#table;
+    const mask = this.#slotCount - 1;
     let at = hash & mask;
-    while (slots[at] !== 0) at = (at + 1) & mask;
-    slots[at] = index + 1;
+    while (table[at] !== 0) at = (at + 1) & mask;
+    table[at] = index + 1;
   }
 
   #grow(): void {
-    const slots = this.#slots.length * 2;
-    this.#slots = new Int32Array(slots);
-    const keys = new Int32Array((slots / 2) * KEY_WORDS);
-    keys.set(this.#keys);
-    this.#keys = keys;
+    const before = this.#table;
+    const slotsBefore = this.#slotCount;
+    const slots = slotsBefore * 2;
+    const table = new Int32Array(tableWords(slots));
+    table.set(before.subarray(slotsBefore), slots);
+    this.#table = table;
+    this.#slotCount = slots;
     for (let index = 0; index < this.#count; index += 1) {
-      this.#place(index, keys[index * KEY_WORDS] as number);
+      this.#place(index, table[slots + index * KEY_WORDS] as number);
     }
   }
+}
+
+/** Words of a table with so many slots, and with as many keys as they are for. */
+function tableWords(slots: number): number {
+  return slots + (slots / 2) * KEY_WORDS;
 }
