@@ -6,10 +6,12 @@ import { ShardsInMemory } from './shards-in-memory.js';
 const RECORDS = { 100: 200_000, 1_024: 50_000 } as const;
 const KEYS = 10_000;
 
-/** A stream whose answers never come: all that is put stays in the producer. */
+/** A stream whose answers never come: all that is put stays in the producer until it is closed. */
 class SilentStream extends ShardsInMemory {
-  override putRecords(): Promise<never> {
-    return new Promise(() => {});
+  override putRecords(_: unknown, signal: AbortSignal): Promise<never> {
+    return new Promise((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason as Error));
+    });
   }
 }
 

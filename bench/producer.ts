@@ -10,7 +10,7 @@ import { compare, type Contender } from './harness.js';
 import { startLocalServer } from './local.js';
 import { offerAll } from './offer-all.js';
 
-const RECORDS = { 100: 150_000, 1_024: 30_000 } as const;
+const RECORDS = { 100: 120_000, 1_024: 25_000 } as const;
 const SHARDS = 16;
 const SPEED = 50;
 /** A key of 36 bytes and what the format adds. */

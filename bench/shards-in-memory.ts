@@ -41,6 +41,7 @@ export class ShardsInMemory {
 
   async putRecords(
     entries: readonly Entry[],
+    _signal: AbortSignal,
   ): Promise<{ readonly shardId: string; readonly sequenceNumber: string }[]> {
     // While a request is under way the next one grows, as over a network.
     await new Promise((resolve) => setTimeout(resolve, LATENCY_MS));

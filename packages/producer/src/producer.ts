@@ -1,20 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { Writable } from 'node:stream';
 
-import {
-  ByteBudget,
-  canonicalHashKey,
-  HashedKey,
-  isShardlineError,
-  publishDiagnostics,
-  ShardlineError,
-  type ShardMapMessage,
-  sleep,
-} from '@shardline/shared';
+import { ByteBudget, canonicalHashKey, HashedKey, ShardlineError, sleep } from '@shardline/shared';
 
 import { Admission } from './admission.js';
 import { Dispatcher } from './dispatcher.js';
-import type { Entry } from './entry.js';
 import { FlushGroup } from './flush-group.js';
 import { type HotKey, HotKeys } from './hot-keys.js';
 import {
@@ -23,18 +13,13 @@ import {
   type ResolvedProducerOptions,
   resolveProducerOptions,
 } from './options.js';
-import {
-  type Attempt,
-  type Caller,
-  type PendingRecord,
-  PutError,
-  type PutReceipt,
-  type UndeliverableRecord,
-} from './pending-record.js';
+import { type Caller, type PendingRecord, type PutReceipt } from './pending-record.js';
 import { type KinesisWritePort, SdkKinesisWritePort } from './put-records-client.js';
 import { RecentTime } from './recent-time.js';
+import { bytesOfData, checkPartitionKey, checkSize } from './record-checks.js';
 import { Router } from './router.js';
-import { ShardMap } from './shard-map.js';
+import { Settlement } from './settlement.js';
+import { ShardListing } from './shard-listing.js';
 
 /** What a producer did since it was made, and what it holds. */
 export interface ProducerStats {
@@ -75,16 +60,12 @@ export interface ProducerStats {
 
 const HOT_KEY_COUNTERS = 100;
 const TOP = 10;
-/** Characters, at most. @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecordsRequestEntry.html */
-const MAX_PARTITION_KEY_CHARACTERS = 256;
 /** Any stream's, its partition key included. @see https://docs.aws.amazon.com/streams/latest/dev/large-records.html */
 const LARGEST_RECORD_BYTES = 10 * 2 ** 20;
 /** Room that ends a drain(): as much as this, or this part of what the buffer holds. */
 const DRAIN_RECORDS = 1_000;
 const DRAIN_BYTES = 2 ** 18;
 const DRAIN_SHARE = 8;
-/** A listing that is due for its age is asked for at most this often. */
-const REFRESH_PAUSE_MS = 1_000;
 
 /**
  * Puts records into a Kinesis stream: several to a Kinesis record, many to a request, each shard at
@@ -101,7 +82,9 @@ export class Producer<Data = string | Uint8Array> {
   readonly #options: ResolvedProducerOptions<Data>;
   readonly #port: KinesisWritePort;
   readonly #admission: Admission;
+  readonly #settlement: Settlement;
   readonly #router: Router;
+  readonly #listing: ShardListing;
   readonly #dispatcher: Dispatcher;
   /** Aborts what waits for room when close() begins, and what waits for the service when it ends. */
   readonly #closing = new AbortController();
@@ -110,18 +93,11 @@ export class Producer<Data = string | Uint8Array> {
   readonly #key = new HashedKey();
   readonly #prepared: PendingRecord;
   readonly #time: RecentTime;
-  /** Records that wait for the first listing of the shards. */
-  #arrivals: PendingRecord[] = [];
   #group = new FlushGroup();
   #flushes = 0;
-  #refreshing: Promise<void> | undefined;
-  #refreshedMs = -Infinity;
   /** Size of the record that offer() refused last. */
   #refusedBytes = 0;
   #received = 0;
-  #delivered = 0;
-  #failed = 0;
-  #userBytes = 0;
   #closed: Promise<void> | undefined;
   readonly #hotKeys: HotKeys | undefined;
   /** Tells this producer's records from those of others. */
@@ -155,7 +131,16 @@ export class Producer<Data = string | Uint8Array> {
       options.budget ?? new ByteBudget(resolved.maxBufferBytes),
       this.#closing.signal,
     );
+    this.#settlement = new Settlement(resolved, this.#admission);
     this.#router = new Router(resolved, () => this.#dispatcher.wake());
+    this.#listing = new ShardListing(
+      resolved,
+      this.#port,
+      this.#router,
+      this.#settlement,
+      this.#stopping.signal,
+      () => this.#dispatcher.wake(),
+    );
     this.#dispatcher = new Dispatcher(
       {
         streamName: stream.name,
@@ -170,9 +155,9 @@ export class Producer<Data = string | Uint8Array> {
       this.#port,
       {
         delivered: (entry, shardId, sequenceNumber) =>
-          this.#onDelivered(entry, shardId, sequenceNumber),
-        failed: (entry, indexes, error) => this.#onEntryFailed(entry, indexes, error),
-        refreshShards: () => this.#refresh('mispredicted'),
+          this.#settlement.entryDelivered(entry, shardId, sequenceNumber),
+        failed: (entry, indexes, error) => this.#settlement.entryFailed(entry, indexes, error),
+        refreshShards: () => this.#listing.refresh('mispredicted'),
       },
     );
     this.#time = new RecentTime(clock);
@@ -303,14 +288,15 @@ export class Producer<Data = string | Uint8Array> {
 
   stats(): ProducerStats {
     const nowMs = this.#options.clock.monotonicMs();
+    const { delivered, failed, userBytes } = this.#settlement;
     return {
       userRecordsReceived: this.#received,
-      userRecordsDelivered: this.#delivered,
-      userRecordsFailed: this.#failed,
-      userBytes: this.#userBytes,
+      userRecordsDelivered: delivered,
+      userRecordsFailed: failed,
+      userBytes,
       ...this.#dispatcher.stats,
       compression: { ...this.#router.compression },
-      bufferedRecords: this.#received - this.#delivered - this.#failed,
+      bufferedRecords: this.#received - delivered - failed,
       bufferedBytes: this.#admission.usedBytes,
       requestsInFlight: this.#dispatcher.requestsInFlight,
       openShards: this.#router.map?.shardIds.length ?? 0,
@@ -333,7 +319,7 @@ export class Producer<Data = string | Uint8Array> {
     timedOut.abort();
     this.#stopping.abort(error);
     this.#dispatcher.stop(error);
-    this.#rejectArrivals(this.#arrivals.splice(0), error);
+    this.#listing.stop(error);
     this.#port.close();
   }
 
@@ -358,21 +344,10 @@ export class Producer<Data = string | Uint8Array> {
     this.#admission.enter(1, record.bytes, add, onRefused, signal);
   }
 
-  #dataOf(record: PutRecord<Data>): Uint8Array {
-    if (this.#closed) throw new ShardlineError('CLOSED', 'the producer is closed');
-    const serialized = this.#options.serialize(record.data);
-    const data = typeof serialized === 'string' ? Buffer.from(serialized) : serialized;
-    if (data instanceof Uint8Array) return data;
-    throw new ShardlineError(
-      'INVALID_RECORD',
-      `data must be a string or bytes, got ${typeof data}`,
-      { value: typeof data },
-    );
-  }
-
   /** Checks a record. What it returns is used again for the next one, as is the key. */
   #prepare(record: PutRecord<Data>, caller: Caller | undefined): PendingRecord {
-    const data = this.#dataOf(record);
+    if (this.#closed) throw new ShardlineError('CLOSED', 'the producer is closed');
+    const data = bytesOfData(this.#options.serialize(record.data));
     const partitionKey =
       record.partitionKey ?? this.#options.partitionKey?.(record.data) ?? randomUUID();
     checkPartitionKey(partitionKey);
@@ -391,8 +366,6 @@ export class Producer<Data = string | Uint8Array> {
     return prepared;
   }
 
-  // The way in
-
   /** Takes a record there is room for; its key was hashed last. */
   #add(record: PendingRecord): void {
     const nowMs = this.#time.monotonicMs;
@@ -403,180 +376,12 @@ export class Producer<Data = string | Uint8Array> {
     this.#hotKeys?.add(this.#key.words);
     this.#group.enter(1);
     this.#received += 1;
-    const { map } = this.#router;
-    if (!map) {
-      this.#arrivals.push({ ...record, data: Buffer.from(record.data) });
-      void this.#refresh('start');
+    if (!this.#router.map) {
+      this.#listing.hold(record);
       return;
     }
     this.#dispatcher.onAdded(record.bytes, this.#router.add(record, this.#key, nowMs));
-    if (nowMs - map.loadedMs > this.#options.shardMapMaxAgeMs) void this.#refresh('periodic');
-  }
-
-  /** Looks at the shards again; the old map serves meanwhile, and on if that fails. */
-  #refresh(reason: ShardMapMessage['reason']): Promise<void> {
-    const { clock } = this.#options;
-    if (this.#refreshing) return this.#refreshing;
-    const isTooSoon = clock.monotonicMs() - this.#refreshedMs < REFRESH_PAUSE_MS;
-    if (isTooSoon && reason === 'periodic') return Promise.resolve();
-    this.#refreshing = this.#load(reason).finally(() => {
-      this.#refreshing = undefined;
-      this.#refreshedMs = clock.monotonicMs();
-      this.#dispatcher.wake();
-    });
-    return this.#refreshing;
-  }
-
-  async #load(reason: ShardMapMessage['reason']): Promise<void> {
-    const { clock, stream } = this.#options;
-    const startedMs = clock.monotonicMs();
-    try {
-      const { shards, ...traits } = await this.#port.describe(this.#stopping.signal);
-      this.#router.useMap(new ShardMap(shards, startedMs), traits, clock.monotonicMs());
-      publishDiagnostics('shardline:producer:shard-map', () => ({
-        streamName: stream.name,
-        openShards: shards.length,
-        reason,
-      }));
-    } catch (error) {
-      this.#onLoadFailed(error);
-      return;
-    }
-    for (const record of this.#arrivals.splice(0)) {
-      try {
-        checkSize(record.bytes, this.#router.maxRecordBytes);
-      } catch (error) {
-        this.#rejectArrivals([record], error);
-        continue;
-      }
-      this.#router.addMoved(record, clock.monotonicMs());
-    }
-  }
-
-  /** Without any map nothing can be sent: gives up what waits, or what has waited for as long as it may. */
-  #onLoadFailed(error: unknown): void {
-    const { clock, waitsWhenRefused } = this.#options;
-    if (this.#router.map) return;
-    const givesUpAll = !waitsWhenRefused || this.#stopping.signal.aborted;
-    const nowMs = clock.monotonicMs();
-    const arrivals = this.#arrivals.splice(0);
-    const isOver = ({ expiresMs }: PendingRecord): boolean => givesUpAll || expiresMs <= nowMs;
-    this.#arrivals = arrivals.filter((record) => !isOver(record));
-    this.#rejectArrivals(arrivals.filter(isOver), error);
-    // Also for records that came in just now, into the room of those that were given up.
-    if (this.#arrivals.length === 0) return;
-    sleep(clock, REFRESH_PAUSE_MS, this.#stopping.signal).then(
-      () => void this.#refresh('start'),
-      () => {},
-    );
-  }
-
-  #rejectArrivals(records: readonly PendingRecord[], error: unknown): void {
-    const cause = isShardlineError(error)
-      ? error
-      : new ShardlineError('SERVICE_UNAVAILABLE', 'the shards could not be listed', {
-          cause: error,
-        });
-    if (records.length === 0) return;
-    const failure = new PutError(cause, []);
-    this.#options.onUndeliverable?.(records.map((record) => undeliverable(record, failure)));
-    const first = records.reduce((min, { expiresMs }) => Math.min(min, expiresMs), Infinity);
-    let bytes = 0;
-    for (const record of records) {
-      record.group.leave(1);
-      bytes += record.bytes;
-    }
-    this.#onFailed(
-      records.map(({ caller }) => caller),
-      failure,
-      bytes,
-      first,
-    );
-  }
-
-  // The way out
-
-  #onDelivered(entry: Entry, shardId: string, sequenceNumber: string): void {
-    const { isAggregate, attempts, records } = entry;
-    const { open, bytes, dataBytes, nextExpiryMs } = records;
-    let offered = open;
-    if (records.hasCallers) {
-      for (const index of records.openIndexes()) {
-        const caller = records.caller(index);
-        if (!caller) continue;
-        offered -= 1;
-        const subSequenceNumber = isAggregate ? index : undefined;
-        caller.resolve({ shardId, sequenceNumber, subSequenceNumber, attempts });
-      }
-    }
-    records.settleAll();
-    this.#delivered += open;
-    this.#userBytes += dataBytes;
-    this.#admission.leave(open, bytes);
-    this.#publishSettled(open, attempts, nextExpiryMs, shardId, undefined);
-    if (offered > 0) {
-      this.#options.onOutcome?.({ stored: true, userRecords: offered, shardId, sequenceNumber });
-    }
-  }
-
-  /** @param indexes - Those that failed; the entry's other records go on. */
-  #onEntryFailed(entry: Entry, indexes: readonly number[], error: PutError): void {
-    const { records } = entry;
-    const { onUndeliverable } = this.#options;
-    const { nextExpiryMs } = records;
-    const isWhole = indexes.length === records.open;
-    // Taken out of the payload only if anybody wants to know.
-    const userRecords = onUndeliverable || !isWhole ? entry.userRecords() : [];
-    const failed = indexes.flatMap((index) => userRecords[index] ?? []);
-    onUndeliverable?.(failed.map((record) => undeliverable(record, error)));
-    const callers = indexes.map((index) => records.caller(index));
-    let { bytes } = records;
-    if (isWhole) records.settleAll();
-    else {
-      for (const [position, { partitionKey, data }] of failed.entries()) {
-        const keyBytes = Buffer.byteLength(partitionKey);
-        records.settle(indexes[position] as number, data.length + keyBytes, keyBytes);
-      }
-      bytes -= records.bytes;
-    }
-    this.#onFailed(callers, error, bytes, nextExpiryMs);
-  }
-
-  #onFailed(
-    callers: readonly (Caller | undefined)[],
-    error: PutError,
-    bytes: number,
-    expiresMs: number,
-  ): void {
-    let offered = 0;
-    for (const caller of callers) {
-      if (caller) caller.reject(error);
-      else offered += 1;
-    }
-    this.#failed += callers.length;
-    this.#admission.leave(callers.length, bytes);
-    this.#publishSettled(callers.length, error.attempts, expiresMs, undefined, error.code);
-    if (offered > 0) this.#options.onOutcome?.({ stored: false, userRecords: offered, error });
-  }
-
-  #publishSettled(
-    userRecords: number,
-    attempts: readonly Attempt[],
-    firstExpiresMs: number,
-    shardId: string | undefined,
-    error: string | undefined,
-  ): void {
-    publishDiagnostics('shardline:producer:settled', () => {
-      const { clock, recordTtlMs, stream } = this.#options;
-      return {
-        streamName: stream.name,
-        userRecords,
-        attempts: attempts.length,
-        ageMs: clock.monotonicMs() - (firstExpiresMs - recordTtlMs),
-        shardId,
-        error,
-      };
-    });
+    this.#listing.refreshIfOld(nowMs);
   }
 
   #origin(): string | undefined {
@@ -600,49 +405,4 @@ async function callBack(
     failure = error as Error;
   }
   done(failure);
-}
-
-function undeliverable(
-  {
-    partitionKey,
-    explicitHashKey,
-    data,
-  }: {
-    readonly partitionKey: string;
-    readonly explicitHashKey: string | undefined;
-    readonly data: Uint8Array;
-  },
-  error: PutError,
-): UndeliverableRecord {
-  return { partitionKey, explicitHashKey, data: Buffer.from(data), error };
-}
-
-function checkPartitionKey(partitionKey: unknown): asserts partitionKey is string {
-  if (typeof partitionKey !== 'string') {
-    throw new ShardlineError(
-      'INVALID_RECORD',
-      `a partition key must be a string, got ${typeof partitionKey}`,
-      {
-        value: typeof partitionKey,
-      },
-    );
-  }
-  // As many UTF-16 units are at most as many characters.
-  if (partitionKey.length >= 1 && partitionKey.length <= MAX_PARTITION_KEY_CHARACTERS) return;
-  const characters = Array.from(partitionKey).length;
-  if (characters >= 1 && characters <= MAX_PARTITION_KEY_CHARACTERS) return;
-  throw new ShardlineError(
-    'INVALID_RECORD',
-    `a partition key must have 1 to ${MAX_PARTITION_KEY_CHARACTERS} characters, got ${characters}`,
-    { value: characters, limit: `1 to ${MAX_PARTITION_KEY_CHARACTERS}`, unit: 'characters' },
-  );
-}
-
-function checkSize(bytes: number, limit: number): void {
-  if (bytes <= limit) return;
-  throw new ShardlineError(
-    'RECORD_TOO_LARGE',
-    `data and partition key must have at most ${limit} bytes, got ${bytes} bytes`,
-    { value: bytes, limit, unit: 'bytes' },
-  );
 }
