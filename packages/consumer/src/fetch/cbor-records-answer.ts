@@ -16,6 +16,9 @@ const RECORD_MEMBERS = names(
 /** What is taken apart in one go, and stays in memory as long as any data in it do. */
 const CUT_BYTES = 2 ** 18;
 
+/** Fewer milliseconds lie in 1973 or before. */
+const LEAST_MS = 1e11;
+
 type Answer = { -readonly [Name in keyof RecordsAnswer]: RecordsAnswer[Name] };
 type Rest = 'NextShardIterator' | 'MillisBehindLatest' | 'ChildShards';
 
@@ -95,17 +98,24 @@ export class CborRecordsParser implements RecordsAnswerParser {
       reader.item(),
     );
     this.#records.push({
-      Data: data instanceof Uint8Array ? data : undefined,
+      Data: dataOf(data),
       PartitionKey: typeof key === 'string' ? key : undefined,
       SequenceNumber: typeof sequenceNumber === 'string' ? sequenceNumber : undefined,
-      // Some write milliseconds without their tag.
-      ApproximateArrivalTimestamp:
-        typeof arrival === 'number' ? new Date(arrival) : dateOf(arrival),
+      ApproximateArrivalTimestamp: dateOf(arrival),
     });
     this.#recordsLeft -= 1;
   }
 }
 
+/** @throws CborError for what is neither bytes nor, as one emulator has it, base64: it must not pass for nothing. */
+function dataOf(value: unknown): Uint8Array | undefined {
+  if (value === undefined || value instanceof Uint8Array) return value;
+  if (typeof value === 'string') return Buffer.from(value, 'base64');
+  throw new CborError('data are no bytes');
+}
+
+/** Without its tag a number means milliseconds; emulators mean seconds. */
 function dateOf(value: unknown): Date | undefined {
-  return value instanceof Date ? value : undefined;
+  if (typeof value !== 'number') return value instanceof Date ? value : undefined;
+  return new Date(value < LEAST_MS ? Math.round(value * 1_000) : value);
 }

@@ -180,7 +180,7 @@ describe('CborRecordsParser', () => {
       Buffer.from('9f', 'hex'),
       encodeCbor({
         Data: Buffer.from('x'),
-        ApproximateArrivalTimestamp: 5,
+        ApproximateArrivalTimestamp: 1_795_000_000_123,
         EncryptionType: 'NONE',
       }),
       Buffer.from('bf', 'hex'),
@@ -197,7 +197,7 @@ describe('CborRecordsParser', () => {
       expect(parseBody(new CborRecordsParser(), body, chunkBytes)).toEqual({
         NextShardIterator: 'next',
         Records: [
-          { Data: Buffer.from('x'), ApproximateArrivalTimestamp: new Date(5) },
+          { Data: Buffer.from('x'), ApproximateArrivalTimestamp: new Date(1_795_000_000_123) },
           { SequenceNumber: '7' },
         ],
       });
@@ -211,6 +211,16 @@ describe('CborRecordsParser', () => {
     const parsed = parseBody(parser, body, 1_000);
     parseBody(new CborRecordsParser(), body.fill(2, 20, 50_000), 1_000);
     expect(parsed.Records[0]?.Data?.every((byte) => byte === 1)).toBe(true);
+  });
+
+  it('takes data in base64 and times in seconds, as emulators have them, but no data for nothing', () => {
+    const read = (record: object): unknown =>
+      parseBody(new CborRecordsParser(), encodeCbor({ Records: [record] })).Records[0];
+    expect(read({ Data: 'aGk=', ApproximateArrivalTimestamp: 1_795_000_000.25 })).toEqual({
+      Data: Buffer.from('hi'),
+      ApproximateArrivalTimestamp: new Date(1_795_000_000_250),
+    });
+    expect(() => read({ Data: { type: 'Buffer', data: [104] } })).toThrow('data are no bytes');
   });
 
   it('throws for what is cut off, or is no answer', () => {
