@@ -3,11 +3,11 @@ import {
   CBOR_BYTES,
   CBOR_CONTENT_TYPE,
   CBOR_MAP,
-  CBOR_TEXT,
   CborReader,
   encodeCbor,
   type StreamRef,
   writeCborHead,
+  writeCborText,
 } from '@shardline/shared';
 
 import type { PutRecordsEntry } from './put-records-client.js';
@@ -57,10 +57,10 @@ export class PutRecordsCbor implements PutRecordsFormat {
       at = writeCborHead(body, at, CBOR_BYTES, payload.length);
       at = copy(body, at, payload);
       at = copy(body, at, PARTITION_KEY);
-      at = writeText(body, at, partitionKey);
+      at = writeCborText(body, at, partitionKey);
       if (explicitHashKey === undefined) continue;
       at = copy(body, at, EXPLICIT_HASH_KEY);
-      at = writeText(body, at, explicitHashKey);
+      at = writeCborText(body, at, explicitHashKey);
     }
     return copy(body, at, this.#tail);
   }
@@ -79,12 +79,6 @@ function readResult(reader: CborReader): PutRecordsResult {
     return typeof text === 'string' ? text : undefined;
   });
   return { SequenceNumber, ShardId, ErrorCode };
-}
-
-function writeText(body: Buffer, at: number, text: string): number {
-  const bytes = Buffer.byteLength(text);
-  const start = writeCborHead(body, at, CBOR_TEXT, bytes);
-  return start + body.write(text, start);
 }
 
 function copy(body: Buffer, at: number, bytes: Uint8Array): number {

@@ -15,13 +15,12 @@ export {
 } from './aws-errors.js';
 export { type BackoffRule, fullJitterMs } from './backoff.js';
 export { ByteBudget } from './byte-budget.js';
-export { encodeCbor, writeCborHead } from './cbor/encode.js';
+export { encodeCbor, writeCborHead, writeCborText } from './cbor/encode.js';
 export {
   ARRAY as CBOR_ARRAY,
   BYTES as CBOR_BYTES,
   CBOR_CONTENT_TYPE,
   MAP as CBOR_MAP,
-  TEXT as CBOR_TEXT,
 } from './cbor/format.js';
 export { CborError, CborReader, decodeCbor } from './cbor/reader.js';
 export { type Clock, nextTurn, pause, sleep, systemClock, type Timer } from './clock.js';
