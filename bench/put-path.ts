@@ -36,6 +36,10 @@ async function comparePeers(bytes: number, shards: number): Promise<void> {
     },
     { name: 'shardline put, a promise a record', run: () => putAll(keys, data, shards) },
     {
+      name: `shardline putMany, ${PUTS_AT_A_TIME} at a time`,
+      run: () => putManyAll(keys, data, shards),
+    },
+    {
       name: 'aws-kinesis-agg, createHash and BigInt routing',
       run: () => aggregateByShard(keys, data, shards),
     },
@@ -112,6 +116,16 @@ async function putAll(keys: readonly string[], data: Buffer, shards: number): Pr
 }
 
 /** One that knows its shards: that is no part of the path. */
+async function putManyAll(keys: readonly string[], data: Buffer, shards: number): Promise<number> {
+  const producer = await makeProducer(shards);
+  for (let from = 0; from < keys.length; from += PUTS_AT_A_TIME) {
+    const some = keys.slice(from, from + PUTS_AT_A_TIME);
+    await producer.putMany(some.map((partitionKey) => ({ partitionKey, data })));
+  }
+  await producer.close();
+  return keys.length;
+}
+
 export async function makeProducer(shards: number): Promise<Producer> {
   const producer = new Producer(
     {

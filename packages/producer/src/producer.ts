@@ -7,6 +7,7 @@ import { Admission } from './admission.js';
 import { Dispatcher } from './dispatcher.js';
 import { FlushGroup } from './flush-group.js';
 import { type HotKey, HotKeys } from './hot-keys.js';
+import { ManyPuts } from './many-puts.js';
 import {
   type ProducerOptions,
   type PutRecord,
@@ -184,12 +185,7 @@ export class Producer<Data = string | Uint8Array> {
    */
   put(record: PutRecord<Data>, options?: { readonly signal?: AbortSignal }): Promise<PutReceipt> {
     return new Promise((resolve, reject) => {
-      // What is thrown in here rejects the promise.
-      options?.signal?.throwIfAborted();
-      const pending = this.#prepare(record, { resolve, reject });
-      // No await where there is room: a put before close() is part of its flush.
-      if (this.#admission.tryEnter(pending.bytes)) this.#add(pending);
-      else this.#enter({ ...pending }, () => {}, reject, options?.signal);
+      void this.#put(record, { resolve, reject }, options?.signal);
     });
   }
 
@@ -235,12 +231,22 @@ export class Producer<Data = string | Uint8Array> {
     });
   }
 
-  /** Stores records; one result a record, in order. */
-  putMany(
+  /**
+   * Stores records; one result a record, in order, each as {@link put} would settle. Costs less than a `put` each.
+   *
+   * @param records - The next one is asked for when there is room for the one before.
+   * @throws What asking for them throws; those before it are stored nevertheless.
+   */
+  async putMany(
     records: Iterable<PutRecord<Data>>,
     options?: { readonly signal?: AbortSignal },
   ): Promise<PromiseSettledResult<PutReceipt>[]> {
-    return Promise.allSettled(Array.from(records, (record) => this.put(record, options)));
+    const all = new ManyPuts();
+    for (const record of records) {
+      const isIn = this.#put(record, all.next(), options?.signal);
+      if (isIn) await isIn;
+    }
+    return all.settled();
   }
 
   /** A stream of records to write to, for `pipeline`; it ends when all that was written is stored. */
@@ -321,6 +327,34 @@ export class Producer<Data = string | Uint8Array> {
     this.#dispatcher.stop(error);
     this.#listing.stop(error);
     this.#port.close();
+  }
+
+  /** @returns What ends a wait for room, with the record taken or its caller told why not; undefined without one. */
+  #put(
+    record: PutRecord<Data>,
+    caller: Caller,
+    signal: AbortSignal | undefined,
+  ): Promise<void> | undefined {
+    try {
+      signal?.throwIfAborted();
+      const pending = this.#prepare(record, caller);
+      // No wait where there is room: a put before close() is part of its flush.
+      if (this.#admission.tryEnter(pending.bytes)) {
+        this.#add(pending);
+        return undefined;
+      }
+      const waiting = { ...pending };
+      return new Promise((resolve) => {
+        const refuse = (error: Error): void => {
+          caller.reject(error);
+          resolve();
+        };
+        this.#enter(waiting, resolve, refuse, signal);
+      });
+    } catch (error) {
+      caller.reject(error as Error);
+      return undefined;
+    }
   }
 
   /** Resolves once the record is admitted, not once it is stored. */

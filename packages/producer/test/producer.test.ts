@@ -327,6 +327,50 @@ describe('Producer', () => {
       expect([...port.stored.values()].flat()).toHaveLength(59);
     });
 
+    it('settles many as one by one, those included that were never sent', async () => {
+      const { clock, port, producer } = setup({}, 2);
+      port.answer = ({ partitionKey }) => (partitionKey === 'k1' ? 'Whatever' : undefined);
+      const bad = { partitionKey: '', data: 'x' };
+      const good = { partitionKey: 'k2', data: 'y' };
+      const many = producer.putMany([good, bad, good]);
+      const [first, second, third] = await finish(clock, many);
+      expect(first).toMatchObject({ status: 'fulfilled', value: { shardId: expect.any(String) } });
+      expect(second).toMatchObject({ status: 'rejected', reason: { code: 'INVALID_RECORD' } });
+      expect(third).toMatchObject({ status: 'fulfilled', value: { subSequenceNumber: 1 } });
+      expect(await producer.putMany([])).toEqual([]);
+      const aborted = AbortSignal.abort(new Error('changed my mind'));
+      expect(await producer.putMany([good], { signal: aborted })).toEqual([
+        { status: 'rejected', reason: new Error('changed my mind') },
+      ]);
+      await finish(clock, producer.close());
+      expect(await producer.putMany([good])).toMatchObject([{ reason: { code: 'CLOSED' } }]);
+    });
+
+    it('asks for the next of many records when there is room for the one before', async () => {
+      const { clock, producer } = setup({ maxBufferRecords: 10 });
+      await finish(clock, producer.put({ partitionKey: 'first', data: 'x' }));
+      let asked = 0;
+      const records = function* (): Generator<{ partitionKey: string; data: string }> {
+        for (; asked < 100; asked += 1) yield { partitionKey: `k${asked}`, data: 'x' };
+      };
+      const many = producer.putMany(records());
+      // Ten are in, and one waits.
+      expect(asked).toBe(10);
+      const results = await finish(clock, many);
+      expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(100);
+    });
+
+    it('lets those before it be stored when asking for the next of many throws', async () => {
+      const { clock, port, producer } = setup();
+      const records = function* (): Generator<{ partitionKey: string; data: string }> {
+        yield { partitionKey: 'k', data: 'before' };
+        throw new Error('the source broke');
+      };
+      await expect(producer.putMany(records())).rejects.toThrow('the source broke');
+      await finish(clock, producer.close());
+      expect([...port.stored.values()].flat()).toEqual(['k=before']);
+    });
+
     it('cuts a request that hangs, and sends it again', async () => {
       const { clock, port, producer } = setup({ requestTimeoutMs: 500 });
       port.latencyMs = 100_000;
