@@ -255,11 +255,9 @@ export class Producer<Data = string | Uint8Array> {
     return new Writable({
       objectMode: true,
       write: (record: PutRecord<Data>, _encoding, done) => {
-        void callBack(
-          this.#writeOne(record, (error) => (failure ??= error)),
-          () => failure,
-          done,
-        );
+        const caller = { resolve: () => {}, reject: (error: Error) => (failure ??= error) };
+        const isIn = this.#put(record, caller, undefined);
+        void callBack(isIn ?? Promise.resolve(), () => failure, done);
       },
       final: (done) => {
         void callBack(this.flush(), () => failure, done);
@@ -343,39 +341,27 @@ export class Producer<Data = string | Uint8Array> {
         this.#add(pending);
         return undefined;
       }
-      const waiting = { ...pending };
-      return new Promise((resolve) => {
-        const refuse = (error: Error): void => {
-          caller.reject(error);
-          resolve();
-        };
-        this.#enter(waiting, resolve, refuse, signal);
-      });
+      return this.#enter({ ...pending, data: Buffer.from(pending.data) }, caller, signal);
     } catch (error) {
       caller.reject(error as Error);
       return undefined;
     }
   }
 
-  /** Resolves once the record is admitted, not once it is stored. */
-  async #writeOne(record: PutRecord<Data>, onFailure: (error: Error) => void): Promise<void> {
-    const pending = this.#prepare(record, { resolve: () => {}, reject: onFailure });
-    await new Promise<void>((resolve, reject) => this.#enter({ ...pending }, resolve, reject));
-  }
-
-  /** Adds a record when there is room for it. */
-  #enter(
-    record: PendingRecord,
-    onAdded: () => void,
-    onRefused: (error: Error) => void,
-    signal?: AbortSignal,
-  ): void {
-    const add = (): void => {
-      this.#key.set(record.partitionKey, record.explicitHashKey);
-      this.#add(record);
-      onAdded();
-    };
-    this.#admission.enter(1, record.bytes, add, onRefused, signal);
+  /** Adds a record when there is room for it. Resolves then, or when its caller was told why not. */
+  #enter(record: PendingRecord, caller: Caller, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const add = (): void => {
+        this.#key.set(record.partitionKey, record.explicitHashKey);
+        this.#add(record);
+        resolve();
+      };
+      const refuse = (error: Error): void => {
+        caller.reject(error);
+        resolve();
+      };
+      this.#admission.enter(1, record.bytes, add, refuse, signal);
+    });
   }
 
   /** Checks a record. What it returns is used again for the next one, as is the key. */

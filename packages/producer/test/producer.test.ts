@@ -157,6 +157,16 @@ describe('Producer', () => {
     expect(port.requests[0]?.entries[0]?.payload).toEqual(noise);
   });
 
+  it('keeps a copy of the data of a record that waits for room, too', async () => {
+    const { clock, port, producer } = setup({ maxBufferRecords: 1 });
+    const data = Buffer.from('as it was put');
+    const puts = [1, 2, 3].map((number) => producer.put({ partitionKey: `k${number}`, data }));
+    data.fill('x');
+    await finish(clock, Promise.all(puts));
+    const texts = [...port.stored.values()].flat().map((text) => text.slice(3));
+    expect(texts).toEqual(['as it was put', 'as it was put', 'as it was put']);
+  });
+
   it('keeps a copy of the data: the caller may reuse its buffer', async () => {
     const { clock, port, producer } = setup({ lingerMs: 20 });
     const buffer = Buffer.from('one');
