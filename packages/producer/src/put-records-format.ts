@@ -3,7 +3,7 @@ import type { EntryOutcome } from './verdict.js';
 
 /** A way to write the bodies of PutRecords. */
 export interface PutRecordsFormat {
-  /** Undefined for the one that the SDK writes. */
+  /** Undefined if it is the SDK's own. */
   readonly contentType: string | undefined;
   /** Bytes that a body has at most. */
   largestBytes(entries: readonly PutRecordsEntry[]): number;
@@ -18,8 +18,9 @@ export interface PutRecordsResult {
   readonly ErrorCode?: string | undefined;
 }
 
+/** What is null, as some write what is not there, is not there. */
 export function outcomeOf({ SequenceNumber, ShardId, ErrorCode }: PutRecordsResult): EntryOutcome {
-  return SequenceNumber !== undefined && ShardId !== undefined
+  return SequenceNumber && ShardId
     ? { shardId: ShardId, sequenceNumber: SequenceNumber }
     : { errorCode: ErrorCode ?? 'MissingResult' };
 }

@@ -160,6 +160,16 @@ describe('the lean wire', () => {
     }
   });
 
+  it('does not take null for a sequence number', async () => {
+    const entry = { partitionKey: 'k', explicitHashKey: undefined, payload: Buffer.from('x') };
+    const refused = { SequenceNumber: null, ShardId: null, ErrorCode: 'InternalFailure' };
+    answer = { status: 200, body: { Records: [refused] } };
+    for (const wire of ['lean', 'cbor', 'sdk'] as const) {
+      const outcomes = await port(wire).putRecords([entry], signal);
+      expect(outcomes).toEqual([{ errorCode: 'InternalFailure' }]);
+    }
+  });
+
   it('takes what comes in an encoding that was not asked for, and an error without any', async () => {
     const entry = { partitionKey: 'k', explicitHashKey: undefined, payload: Buffer.from('x') };
     const body = { Records: [{ SequenceNumber: '1', ShardId: 's' }] };
