@@ -23,14 +23,18 @@ export interface RecordsAnswerParser {
 }
 
 /** As JSON brings it. */
-type WireAnswer = Omit<RecordsAnswer, 'Records'> & {
+interface WireAnswer {
+  readonly MillisBehindLatest?: number;
+  readonly NextShardIterator?: string | null;
+  readonly ContinuationSequenceNumber?: string | null;
+  readonly ChildShards?: RecordsAnswer['ChildShards'];
   readonly Records?: readonly {
-    readonly Data?: string;
-    readonly PartitionKey?: string;
-    readonly SequenceNumber?: string;
-    readonly ApproximateArrivalTimestamp?: number;
+    readonly Data?: string | null;
+    readonly PartitionKey?: string | null;
+    readonly SequenceNumber?: string | null;
+    readonly ApproximateArrivalTimestamp?: number | null;
   }[];
-};
+}
 
 const DATA = Buffer.from('"Data":"');
 const QUOTE = 0x22;
@@ -112,20 +116,24 @@ export async function parseRecords(
   return parser.finish();
 }
 
+/** With what is null, as some write what is not there, left out. */
 function withRecords(
   answer: WireAnswer,
-  dataOf: (index: number, text: string | undefined) => Buffer | undefined,
+  dataOf: (index: number, text: string | null | undefined) => Buffer | undefined,
 ): RecordsAnswer {
+  const { NextShardIterator, ContinuationSequenceNumber } = answer;
   return {
     ...answer,
+    NextShardIterator: NextShardIterator ?? undefined,
+    ContinuationSequenceNumber: ContinuationSequenceNumber ?? undefined,
     Records: (answer.Records ?? []).map((record, index) => ({
       Data: dataOf(index, record.Data),
-      PartitionKey: record.PartitionKey,
-      SequenceNumber: record.SequenceNumber,
+      PartitionKey: record.PartitionKey ?? undefined,
+      SequenceNumber: record.SequenceNumber ?? undefined,
       ApproximateArrivalTimestamp:
-        record.ApproximateArrivalTimestamp === undefined
-          ? undefined
-          : new Date(Math.round(record.ApproximateArrivalTimestamp * 1_000)),
+        typeof record.ApproximateArrivalTimestamp === 'number'
+          ? new Date(Math.round(record.ApproximateArrivalTimestamp * 1_000))
+          : undefined,
     })),
   };
 }

@@ -132,6 +132,13 @@ describe('JsonRecordsParser', () => {
     expect(parse(elsewhere).Records[0]?.SequenceNumber).toBe('1');
   });
 
+  it('takes null for what is not there, as the SDK does', () => {
+    const record = '{"Data":"AAAA","PartitionKey":null,"ApproximateArrivalTimestamp":null}';
+    expect(
+      parse(`{"Records":[${record}],"NextShardIterator":null,"ContinuationSequenceNumber":null}`),
+    ).toEqual({ Records: [{ Data: Buffer.alloc(3) }] });
+  });
+
   it('throws what the JSON parser throws for anything else', () => {
     for (const text of ['', '{"Records":[{"Data":"', '{"Records":[{"Data":"AAAA"}', 'null of it']) {
       expect(() => parse(text)).toThrow(SyntaxError);
