@@ -95,13 +95,19 @@ class Columns {
   }
 
   take(): Entry | undefined {
+    if (this.count === 0) return undefined;
     const position = this.#head;
-    const partitionKey = this.#partitionKeys[position];
-    if (partitionKey === undefined) return undefined;
     this.#head += 1;
+    const partitionKey = this.#partitionKeys[position] as string;
     const numbers = this.#numbers;
     const at = position * NUMBERS;
     const group = this.#groups[position] as FlushGroup;
+    const caller = this.#callers?.[position];
+    const chunk = this.#chunks[position] as Buffer;
+    // Others may wait here for long yet.
+    this.#partitionKeys[position] = '';
+    this.#chunks[position] = NO_CHUNK;
+    if (this.#callers) this.#callers[position] = undefined;
     const keyBytes = numbers[at + 1] as number;
     const records = new HeldRecords(group);
     records.add(
@@ -109,7 +115,7 @@ class Columns {
         bytes: numbers[at] as number,
         expiresMs: numbers[at + 5] as number,
         group,
-        caller: this.#callers?.[position],
+        caller,
       },
       keyBytes,
     );
@@ -119,7 +125,7 @@ class Columns {
       keyBytes,
       this.#explicitHashKeys?.[position],
       false,
-      (this.#chunks[position] as Buffer).subarray(numbers[at + 2], numbers[at + 3]),
+      chunk.subarray(numbers[at + 2], numbers[at + 3]),
       numbers[at + 4] as number,
     );
   }

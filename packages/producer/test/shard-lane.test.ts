@@ -139,4 +139,22 @@ describe('StagedRecords', () => {
     const keptBytes = process.memoryUsage().arrayBuffers - beforeBytes;
     expect(keptBytes / shards.length).toBeLessThan(8_192);
   });
+
+  it('lets go of the payloads of records that were taken while others wait', () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const staged = new StagedRecords();
+    for (let number = 0; number < 200; number += 1) {
+      const record = numbered(number, 100_000);
+      staged.add(record, keyOf(record), 0);
+    }
+    staged.take();
+    collect();
+    const beforeBytes = process.memoryUsage().arrayBuffers;
+    for (let number = 0; number < 150; number += 1) staged.take();
+    collect();
+    const freedBytes = beforeBytes - process.memoryUsage().arrayBuffers;
+    expect(staged.count).toBe(49);
+    expect(freedBytes).toBeGreaterThan(140 * 100_000);
+  });
 });
