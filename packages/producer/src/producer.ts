@@ -235,7 +235,7 @@ export class Producer<Data = string | Uint8Array> {
    * Stores records; one result a record, in order, each as {@link put} would settle. Costs less than a `put` each.
    *
    * @param records - The next one is asked for when there is room for the one before.
-   * @throws What asking for them throws; those before it are stored nevertheless.
+   * @throws What asking for them throws; those before it go on, and only `onUndeliverable` tells of one that fails.
    */
   async putMany(
     records: Iterable<PutRecord<Data>>,
