@@ -76,16 +76,4 @@ export class Watermark {
     }
     return result;
   }
-
-  /** Forgets what is open: it is read again from the position. */
-  rewind(): void {
-    this.#open.length = 0;
-    this.#head = 0;
-  }
-
-  /** Begins anew elsewhere. */
-  reset(): void {
-    this.rewind();
-    this.#position = undefined;
-  }
 }
