@@ -34,13 +34,14 @@ const SIMD = {
   store: 11,
   constant: 12,
   shuffle: 13,
-  not: 77,
   and: 78,
+  andNot: 79,
   or: 80,
   xor: 81,
   shiftLeft: 171,
   shiftRight: 173,
   add: 174,
+  subtract: 177,
 } as const;
 
 /** Amounts of MD5's rotations by round (RFC 1321). */
@@ -195,7 +196,11 @@ function stepCode(
   const word = [step, 5 * step + 1, 3 * step + 5, 7 * step][round] ?? 0;
   const sum = TEMPORARY + vector;
   const get = (local: number): number[] => [OP.localGet, local];
+  const constant = Math.floor(Math.abs(Math.sin(step + 1)) * 2 ** 32);
+  const isLastRound = round === 3;
+  // Each is added to what is known earlier, and has little left to do once b comes in from the step before.
   const mixes = [
+    // d ^ (b & (c ^ d))
     [
       ...get(c),
       ...get(d),
@@ -205,27 +210,29 @@ function stepCode(
       ...get(d),
       ...simd(SIMD.xor),
     ],
+    // (c & ~d) + (b & d), which have no bit in common
     [
-      ...get(b),
       ...get(c),
-      ...simd(SIMD.xor),
+      ...get(d),
+      ...simd(SIMD.andNot),
+      ...simd(SIMD.add),
+      ...get(b),
       ...get(d),
       ...simd(SIMD.and),
-      ...get(c),
-      ...simd(SIMD.xor),
     ],
-    [...get(b), ...get(c), ...simd(SIMD.xor), ...get(d), ...simd(SIMD.xor)],
-    [...get(d), ...simd(SIMD.not), ...get(b), ...simd(SIMD.or), ...get(c), ...simd(SIMD.xor)],
+    // (c ^ d) ^ b
+    [...get(c), ...get(d), ...simd(SIMD.xor), ...get(b), ...simd(SIMD.xor)],
+    // c ^ (b | ~d) is the complement of this, c ^ (d & ~b): to add it is to subtract this, and one.
+    [...get(d), ...get(b), ...simd(SIMD.andNot), ...get(c), ...simd(SIMD.xor)],
   ];
   return [
-    // What does not wait for the step before comes first.
     ...get(a),
     ...get(WORD + vector * 16 + (word & 15)),
     ...simd(SIMD.add),
-    ...splat(Math.floor(Math.abs(Math.sin(step + 1)) * 2 ** 32)),
+    ...splat(isLastRound ? constant - 1 : constant),
     ...simd(SIMD.add),
     ...(mixes[round] ?? []),
-    ...simd(SIMD.add),
+    ...simd(isLastRound ? SIMD.subtract : SIMD.add),
     OP.localTee,
     sum,
     OP.i32Const,
