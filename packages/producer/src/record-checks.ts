@@ -1,3 +1,6 @@
+// The global of that name is a getter: a call each time it is used.
+import { Buffer } from 'node:buffer';
+
 import { ShardlineError } from '@shardline/shared';
 
 /** Characters, at most. @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecordsRequestEntry.html */

@@ -1,3 +1,6 @@
+// The global of that name is a getter: a call each time it is used.
+import { Buffer } from 'node:buffer';
+
 import type { GetRecordsCommandOutput, SubscribeToShardEvent } from '@aws-sdk/client-kinesis';
 import { type KinesisRecord, nextTurn } from '@shardline/shared';
 

@@ -1,3 +1,6 @@
+// The global of that name is a getter: a call each time it is used.
+import { Buffer } from 'node:buffer';
+
 import { type HashKeyWords, parseHashKey } from '../hash-key.js';
 import { checkChecksums, hashParts } from '../md5/checksums.js';
 import {
@@ -89,37 +92,46 @@ const WIRE_FIXED_32 = 5;
 const ABSENT = -1;
 const NO_HASHES = new Uint32Array(0);
 
-/** Parallel arrays rather than an object a record: half the garbage for the same answer. */
+/** Numbers of a record in the list of all: its indexes into the key tables, and where its data begin and end. */
+const NUMBERS = 4;
+const NO_NUMBERS: readonly number[] = [];
+/** Filled while an aggregate is read and copied then: a list that is new grows a dozen times. */
+const recordNumbers: number[] = [];
+const keyNumbers: number[] = [];
+/** What a larger aggregate took is not kept for the next. */
+const MOST_KEPT_NUMBERS = 2 ** 16;
+
+/** Lists of numbers rather than an object a record: half the garbage for the same answer. */
 class Message implements DecodedAggregate {
+  /** Records before the first that is damaged. */
+  count = 0;
   readonly #buffer: Buffer;
+  /** What {@link data} are views of: to ask a Buffer for it takes longer than to make a view. */
+  readonly #memory: ArrayBufferLike;
+  readonly #memoryStart: number;
   readonly #partitionKeys: string[] = [];
-  readonly #keyStarts: number[] = [];
-  readonly #keyEnds: number[] = [];
+  /** Where each of the partition keys begins and ends. */
+  #keyBounds = NO_NUMBERS;
   /** Of all partition keys, four words each; empty until one is asked for. */
   #hashes = NO_HASHES;
   readonly #explicitHashKeys: string[] = [];
-  readonly #keyIndexes: number[] = [];
-  readonly #hashIndexes: number[] = [];
-  readonly #dataStarts: number[] = [];
-  readonly #dataEnds: number[] = [];
+  #records = NO_NUMBERS;
   /** By record; few producers mark theirs. */
-  readonly #origins = new Map<number, string>();
+  #origins: Map<number, string> | undefined;
   #at = 0;
 
   constructor(buffer: Buffer) {
     this.#buffer = buffer;
-  }
-
-  get count(): number {
-    return this.#keyIndexes.length;
+    this.#memory = buffer.buffer;
+    this.#memoryStart = buffer.byteOffset;
   }
 
   partitionKey(index: number): string {
-    return this.#partitionKeys[this.#keyIndexes[index] ?? ABSENT] ?? '';
+    return this.#partitionKeys[this.#keyIndex(index)] ?? '';
   }
 
   explicitHashKey(index: number): string | undefined {
-    const hashIndex = this.#hashIndexes[index] ?? ABSENT;
+    const hashIndex = this.#hashIndex(index);
     // Asked first: a look-up at -1 takes ten times as long as one that finds something.
     return hashIndex === ABSENT ? undefined : this.#explicitHashKeys[hashIndex];
   }
@@ -128,29 +140,32 @@ class Message implements DecodedAggregate {
     const explicitHashKey = this.explicitHashKey(index);
     if (explicitHashKey !== undefined && parseHashKey(explicitHashKey, out)) return;
     if (this.#hashes.length === 0) {
-      this.#hashes = new Uint32Array(this.#keyStarts.length * 4);
-      hashParts(this.#buffer, this.#keyStarts, this.#keyEnds, this.#hashes);
+      this.#hashes = new Uint32Array(this.#partitionKeys.length * 4);
+      hashParts(this.#buffer, this.#keyBounds, this.#hashes);
     }
-    const at = (this.#keyIndexes[index] as number) * 4;
+    const at = this.#keyIndex(index) * 4;
     for (let word = 0; word < 4; word += 1) out[word] = this.#hashes[at + word] as number;
   }
 
   data(index: number): Buffer {
-    return this.#buffer.subarray(this.#dataStarts[index], this.#dataEnds[index]);
+    const start = this.#records[index * NUMBERS + 2] as number;
+    const end = this.#records[index * NUMBERS + 3] as number;
+    // Takes half the time of `subarray`.
+    return Buffer.from(this.#memory, this.#memoryStart + start, end - start);
   }
 
   origin(index: number): string | undefined {
-    return this.#origins.get(index);
+    return this.#origins?.get(index);
   }
 
   /** Drops the first record whose index points outside a table, and all behind it; true if none does. */
   keepValidIndexes(): boolean {
     const keys = this.#partitionKeys.length;
     const hashes = this.#explicitHashKeys.length;
-    for (let index = 0; index < this.count; index += 1) {
-      if ((this.#keyIndexes[index] ?? 0) < keys && (this.#hashIndexes[index] ?? 0) < hashes)
-        continue;
-      this.#keyIndexes.length = index;
+    const { count } = this;
+    for (let index = 0; index < count; index += 1) {
+      if (this.#keyIndex(index) < keys && this.#hashIndex(index) < hashes) continue;
+      this.count = index;
       return false;
     }
     return true;
@@ -160,30 +175,43 @@ class Message implements DecodedAggregate {
     this.#at = start;
     while (this.#at < end) {
       const tag = this.#varint(end);
-      const wire = tag % 8;
-      const field = Math.floor(tag / 8);
-      if (tag < 0 || field === 0) return false;
-      if (wire === WIRE_BYTES && field >= 1 && field <= 3) {
-        const length = this.#varint(end);
-        const valueEnd = this.#at + length;
-        if (length < 0 || valueEnd > end) return false;
-        if (field === 3) {
-          if (!this.#record(valueEnd)) return false;
-        } else {
-          const key = this.#buffer.toString('utf8', this.#at, valueEnd);
-          if (field === 2) this.#explicitHashKeys.push(key);
-          else {
-            this.#partitionKeys.push(key);
-            this.#keyStarts.push(this.#at);
-            this.#keyEnds.push(valueEnd);
-          }
+      switch (tag) {
+        case TAG.record:
+        case TAG.partitionKeyTable:
+        case TAG.explicitHashKeyTable: {
+          const valueEnd = this.#lengthEnd(end);
+          if (valueEnd === ABSENT) return false;
+          if (tag !== TAG.record) this.#key(tag, valueEnd);
+          else if (!this.#record(valueEnd)) return false;
+          this.#at = valueEnd;
+          break;
         }
-        this.#at = valueEnd;
-      } else if (!this.#skip(field, wire, end)) {
-        return false;
+        default:
+          if (!this.#skip(tag, end)) return false;
       }
     }
+    this.#records = cutOut(recordNumbers, this.count * NUMBERS);
+    this.#keyBounds = cutOut(keyNumbers, this.#partitionKeys.length * 2);
     return true;
+  }
+
+  #keyIndex(index: number): number {
+    return this.#records[index * NUMBERS] as number;
+  }
+
+  #hashIndex(index: number): number {
+    return this.#records[index * NUMBERS + 1] as number;
+  }
+
+  #key(tag: number, end: number): void {
+    const key = this.#buffer.toString('utf8', this.#at, end);
+    if (tag === TAG.explicitHashKeyTable) {
+      this.#explicitHashKeys.push(key);
+      return;
+    }
+    const at = this.#partitionKeys.push(key) * 2;
+    keyNumbers[at - 2] = this.#at;
+    keyNumbers[at - 1] = end;
   }
 
   #record(end: number): boolean {
@@ -193,35 +221,39 @@ class Message implements DecodedAggregate {
     let dataEnd = ABSENT;
     while (this.#at < end) {
       const tag = this.#varint(end);
-      const wire = tag % 8;
-      const field = Math.floor(tag / 8);
-      if (tag < 0 || field === 0) return false;
-      if (wire === WIRE_VARINT && (field === 1 || field === 2)) {
-        const value = this.#varint(end);
-        if (value < 0) return false;
-        if (field === 1) keyIndex = value;
-        else hashIndex = value;
-      } else if (wire === WIRE_BYTES && field === 3) {
-        const length = this.#varint(end);
-        dataStart = this.#at;
-        dataEnd = dataStart + length;
-        if (length < 0 || dataEnd > end) return false;
-        this.#at = dataEnd;
-      } else if (wire === WIRE_BYTES && field === 4) {
-        const length = this.#varint(end);
-        const tagEnd = this.#at + length;
-        if (length < 0 || tagEnd > end) return false;
-        this.#tag(tagEnd);
-        this.#at = tagEnd;
-      } else if (!this.#skip(field, wire, end)) {
-        return false;
+      switch (tag) {
+        case TAG.partitionKeyIndex:
+          keyIndex = this.#varint(end);
+          if (keyIndex < 0) return false;
+          break;
+        case TAG.explicitHashKeyIndex:
+          hashIndex = this.#varint(end);
+          if (hashIndex < 0) return false;
+          break;
+        case TAG.data:
+          dataEnd = this.#lengthEnd(end);
+          if (dataEnd === ABSENT) return false;
+          dataStart = this.#at;
+          this.#at = dataEnd;
+          break;
+        case TAG.tag: {
+          const tagEnd = this.#lengthEnd(end);
+          if (tagEnd === ABSENT) return false;
+          this.#tag(tagEnd);
+          this.#at = tagEnd;
+          break;
+        }
+        default:
+          if (!this.#skip(tag, end)) return false;
       }
     }
     if (keyIndex === ABSENT || dataStart === ABSENT) return false;
-    this.#keyIndexes.push(keyIndex);
-    this.#hashIndexes.push(hashIndex);
-    this.#dataStarts.push(dataStart);
-    this.#dataEnds.push(dataEnd);
+    const at = this.count * NUMBERS;
+    recordNumbers[at] = keyIndex;
+    recordNumbers[at + 1] = hashIndex;
+    recordNumbers[at + 2] = dataStart;
+    recordNumbers[at + 3] = dataEnd;
+    this.count += 1;
     return true;
   }
 
@@ -239,7 +271,7 @@ class Message implements DecodedAggregate {
       else if (tag === TAG.tagValue) value = text;
       this.#at = valueEnd;
     }
-    if (isOrigin && value !== undefined) this.#origins.set(this.count, value);
+    if (isOrigin && value !== undefined) (this.#origins ??= new Map()).set(this.count, value);
   }
 
   /** The next varint, at most 64 bits, or -1 where the bytes end first or hold more than 64 bits. */
@@ -266,27 +298,38 @@ class Message implements DecodedAggregate {
     return -1;
   }
 
-  #skip(field: number, wire: number, end: number): boolean {
-    let length: number;
+  /** Reads a length. @returns Where what is so long ends, or -1 if that is not inside. */
+  #lengthEnd(end: number): number {
+    const length = this.#varint(end);
+    const valueEnd = this.#at + length;
+    return length < 0 || valueEnd > end ? ABSENT : valueEnd;
+  }
+
+  /** Skips a field whose tag was read. @returns False if it was none, or does not end inside. */
+  #skip(tag: number, end: number): boolean {
+    const wire = tag % 8;
+    const field = Math.floor(tag / 8);
+    if (tag < 0 || field === 0) return false;
+    let valueEnd: number;
     switch (wire) {
       case WIRE_VARINT:
         return this.#varint(end) >= 0;
       case WIRE_FIXED_64:
-        length = 8;
+        valueEnd = this.#at + 8;
         break;
       case WIRE_BYTES:
-        length = this.#varint(end);
+        valueEnd = this.#lengthEnd(end);
         break;
       case WIRE_FIXED_32:
-        length = 4;
+        valueEnd = this.#at + 4;
         break;
       case WIRE_GROUP_START:
         return this.#skipGroup(field, end);
       default:
         return false;
     }
-    if (length < 0 || this.#at + length > end) return false;
-    this.#at += length;
+    if (valueEnd === ABSENT || valueEnd > end) return false;
+    this.#at = valueEnd;
     return true;
   }
 
@@ -302,10 +345,17 @@ class Message implements DecodedAggregate {
       if (wire === WIRE_GROUP_START) open.push(inner);
       else if (wire === WIRE_GROUP_END) {
         if (open.pop() !== inner) return false;
-      } else if (!this.#skip(inner, wire, end)) {
+      } else if (!this.#skip(tag, end)) {
         return false;
       }
     }
     return true;
   }
+}
+
+/** A copy of the first numbers of a list that is filled again. */
+function cutOut(numbers: number[], count: number): readonly number[] {
+  const copy = numbers.slice(0, count);
+  if (numbers.length > MOST_KEPT_NUMBERS) numbers.length = 0;
+  return copy;
 }

@@ -104,33 +104,30 @@ const START = Int32Array.of(0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476);
 /**
  * MD5 of many short parts of some bytes, side by side.
  *
+ * @param bounds - Where each part begins and ends.
  * @param out - Receives four words a part, of which the first and the highest byte come first.
  */
-export function hashParts(
-  bytes: Uint8Array,
-  starts: readonly number[],
-  ends: readonly number[],
-  out: Uint32Array,
-): void {
+export function hashParts(bytes: Uint8Array, bounds: readonly number[], out: Uint32Array): void {
   const { run, words } = (engine ??= start());
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let from = 0; from < starts.length; from += LANES) {
-    const lanes = Math.min(LANES, starts.length - from);
+  const parts = bounds.length / 2;
+  for (let from = 0; from < parts; from += LANES) {
+    const lanes = Math.min(LANES, parts - from);
     // All of them move on with each run, those with nothing to do, too.
     for (let lane = 0; lane < LANES; lane += 1) {
       words[POINTERS_AT / 4 + lane] = DATA_AT + lane * LANE_BYTES;
     }
     for (let lane = 0; lane < lanes; lane += 1) {
-      const partStart = starts[from + lane] as number;
-      const length = (ends[from + lane] as number) - partStart;
+      const partStart = bounds[(from + lane) * 2] as number;
+      const length = (bounds[(from + lane) * 2 + 1] as number) - partStart;
       // A longer one is hashed below; its lane computes nothing of use.
       if (length <= ONE_BLOCK_BYTES) loadPart(lane, view, partStart, length);
     }
     run(1);
     for (let lane = 0; lane < lanes; lane += 1) {
       const part = from + lane;
-      const partStart = starts[part] as number;
-      const partEnd = ends[part] as number;
+      const partStart = bounds[part * 2] as number;
+      const partEnd = bounds[part * 2 + 1] as number;
       if (partEnd - partStart > ONE_BLOCK_BYTES) {
         digest.set(createHash('md5').update(bytes.subarray(partStart, partEnd)).digest());
       }

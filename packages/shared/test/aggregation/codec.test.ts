@@ -193,6 +193,17 @@ describe('decodeAggregate', () => {
     );
   });
 
+  it('gives records that stay as they are while other aggregates are read', () => {
+    fc.assert(
+      fc.property(fc.array(fc.array(anySample, { minLength: 1, maxLength: 9 })), (all) => {
+        const decodings = all.map((samples) => decodeAggregate(encode(samples)));
+        expect(
+          decodings.map((decoding) => decoding.kind === 'aggregate' && list(decoding.aggregate)),
+        ).toEqual(all);
+      }),
+    );
+  });
+
   it('gives views of the input, not copies', () => {
     const bytes = encode([{ key: 'k', data: 'abc' }]);
     const decoding = decodeAggregate(bytes);
