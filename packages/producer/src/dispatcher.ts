@@ -310,6 +310,7 @@ export class Dispatcher {
     lane.refusals = 0;
     if (kind === 'delivered') {
       this.#listener.delivered(entry, outcome.shardId, outcome.sequenceNumber);
+      this.#router.letGo(entry);
       return;
     }
     this.stats.resentEntries += 1;

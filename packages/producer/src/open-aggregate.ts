@@ -2,6 +2,7 @@ import type { AggregateEncoder, HashedKey } from '@shardline/shared';
 
 import { Entry, looksEncoded } from './entry.js';
 import { HeldRecords } from './held-records.js';
+import type { PayloadMemory } from './payload-memory.js';
 import type { PendingRecord } from './pending-record.js';
 
 /**
@@ -49,12 +50,16 @@ export class OpenAggregate {
     return true;
   }
 
-  /** Ends it. The encoder is empty afterwards. */
-  close(dueMs: number): Entry {
+  /**
+   * Ends it. The encoder is empty afterwards.
+   *
+   * @param memory - What the payload is written to.
+   */
+  close(dueMs: number, memory: PayloadMemory): Entry {
     const { encoder } = this;
     const alone = encoder.count === 1 && !this.#isMarked ? encoder.copyLastData() : undefined;
     const isAggregate = alone === undefined || looksEncoded(alone);
-    const raw = isAggregate ? encoder.finishUnsummed() : alone;
+    const raw = isAggregate ? encoder.finishUnsummed(memory.take(encoder.sizeBytes)) : alone;
     encoder.reset();
     return new Entry(
       this.#records,

@@ -49,7 +49,10 @@ export interface KinesisWritePort {
     /** True where the service distributes records itself and ignores their keys. */
     readonly isSelfDistributing: boolean;
   }>;
-  /** One outcome an entry, in order. Throws what the SDK threw if the request failed as a whole. */
+  /**
+   * One outcome an entry, in order. Payloads that were stored must not be read once it resolved: their memory is
+   * used again. Throws what the SDK threw if the request failed as a whole.
+   */
   putRecords(
     entries: readonly PutRecordsEntry[],
     signal: AbortSignal,
@@ -124,7 +127,8 @@ export class SdkKinesisWritePort implements KinesisWritePort {
       Records: entries.map(({ partitionKey, explicitHashKey, payload }) => ({
         PartitionKey: partitionKey,
         ExplicitHashKey: explicitHashKey,
-        Data: payload,
+        // Middleware may keep it.
+        Data: Buffer.from(payload),
       })),
     });
     const { Records = [] } = await this.#client.send(command, { abortSignal: signal });

@@ -9,6 +9,7 @@ import {
 import { Entry } from './entry.js';
 import type { Sending } from './next-request.js';
 import { OpenAggregate } from './open-aggregate.js';
+import { PayloadMemory } from './payload-memory.js';
 import type { PendingRecord } from './pending-record.js';
 import { ShardLane } from './shard-lane.js';
 import type { ShardMap } from './shard-map.js';
@@ -56,6 +57,7 @@ export class Router {
   readonly #onSealed: () => void;
   readonly #spareEncoders: AggregateEncoder[] = [];
   #spareBytes = 0;
+  readonly #payloads: PayloadMemory;
   /** The key of a record that moves. */
   readonly #key = new HashedKey();
   /** Makes entries of records that stay alone and cannot wait as they are. */
@@ -73,6 +75,7 @@ export class Router {
   constructor(options: RouterOptions, onSealed: () => void) {
     this.#options = options;
     this.#onSealed = onSealed;
+    this.#payloads = new PayloadMemory(options.aggregationMaxBytes);
   }
 
   get lingerMs(): number {
@@ -224,6 +227,11 @@ export class Router {
     }
   }
 
+  /** Takes back the memory of an entry that was stored; nobody reads its payload any more. */
+  letGo({ payload }: Entry): void {
+    this.#payloads.reuse(payload);
+  }
+
   /** Entries that wait in lanes. */
   *waiting(): Generator<Entry> {
     for (const lane of this.queued) yield* lane.waiting();
@@ -342,7 +350,7 @@ export class Router {
   }
 
   #close(open: OpenAggregate): Entry {
-    const entry = open.close(open.openedMs + this.#options.lingerMs);
+    const entry = open.close(open.openedMs + this.#options.lingerMs, this.#payloads);
     const { encoder } = open;
     if (this.#spareBytes + encoder.heldBytes <= MAX_SPARE_BYTES) {
       this.#spareBytes += encoder.heldBytes;

@@ -54,7 +54,13 @@ export class FakePort implements KinesisWritePort {
     entries: readonly PutRecordsEntry[],
     signal: AbortSignal,
   ): Promise<readonly EntryOutcome[]> {
-    this.requests.push({ atMs: this.#clock.monotonicMs(), entries: [...entries] });
+    // Their memory is used again once they are stored.
+    const copies = entries.map(({ partitionKey, explicitHashKey, payload }) => ({
+      partitionKey,
+      explicitHashKey,
+      payload: Buffer.from(payload),
+    }));
+    this.requests.push({ atMs: this.#clock.monotonicMs(), entries: copies });
     this.inFlight += 1;
     this.maxInFlight = Math.max(this.maxInFlight, this.inFlight);
     try {

@@ -178,6 +178,35 @@ describe('Producer', () => {
     expect(port.readableByKey().get('k')).toEqual(['one', 'two']);
   });
 
+  it('stores what was put though the memory of what was stored is used again, through every failure', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.integer(), async (seed) => {
+        const random = seededRandom(seed);
+        const { clock, port, producer } = setup(
+          { aggregationMaxBytes: 1_024, recordTtlMs: 600_000, requestTimeoutMs: 300, random },
+          3,
+        );
+        port.answer = () => (random() < 0.2 ? 'InternalFailure' : undefined);
+        const puts: Promise<PutReceipt>[] = [];
+        const expected: string[] = [];
+        for (let index = 0; index < 200; index += 1) {
+          if (random() < 0.03) port.failures.push(serviceError('ServiceUnavailable'));
+          if (random() < 0.02) port.shards = split(port.shards, 0, [`${index}-a`, `${index}-b`]);
+          port.latencyMs = random() < 0.05 ? 1_000 : 20;
+          const data = `${index}:`.padEnd(50 + random() * 300, `${index} `);
+          puts.push(producer.put({ partitionKey: `key-${index % 40}`, data }));
+          expected.push(`key-${index % 40}=${data}`);
+          if (random() < 0.1) await clock.advance(random() * 100);
+        }
+        port.latencyMs = 20;
+        await finish(clock, Promise.all(puts));
+        expect(new Set([...port.stored.values()].flat())).toEqual(new Set(expected));
+        await finish(clock, producer.close());
+      }),
+      { numRuns: 40 },
+    );
+  });
+
   it('settles every record though a callback throws', async () => {
     const warnings: string[] = [];
     const warn = (warning: Error): void => void warnings.push(warning.message);

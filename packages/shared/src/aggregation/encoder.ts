@@ -137,9 +137,12 @@ export class AggregateEncoder {
     return result;
   }
 
-  /** As {@link finish}, with room for the checksum, which {@link sumAggregates} fills in. */
-  finishUnsummed(): Buffer {
-    const result = Buffer.allocUnsafe(this.sizeBytes);
+  /**
+   * As {@link finish}, with room for the checksum, which {@link sumAggregates} fills in.
+   *
+   * @param result - Of {@link sizeBytes}, to be written to and returned.
+   */
+  finishUnsummed(result: Buffer = Buffer.allocUnsafe(this.sizeBytes)): Buffer {
     result.set(AGGREGATE_MAGIC);
     let at = this.#partitionKeys.copyTo(result, AGGREGATE_MAGIC.length);
     at = this.#explicitHashKeys?.copyTo(result, at) ?? at;
