@@ -26,21 +26,21 @@ const RECORDS = { 100: 400_000, 1_024: 100_000 } as const;
 const LIFION_SHARE = 10;
 const SPEED = 50;
 
-/** From a local Kinesis in a process of its own to a handler, from the horizon to the last record. */
+/** From a local Kinesis in a process of its own over TLS to a handler, from the horizon to the last record. */
 export async function consumerBench(): Promise<void> {
   for (const bytes of [100, 1_024] as const) await compareReaders(bytes, RECORDS[bytes]);
 }
 
 async function compareReaders(bytes: 100 | 1_024, records: number): Promise<void> {
-  const { child, clientConfig } = await startLocalServer(SHARDS);
-  const small = await startLocalServer(SHARDS);
+  const { child, clientConfig } = await startLocalServer(SHARDS, 'tls');
+  const small = await startLocalServer(SHARDS, 'tls');
   await fill(clientConfig, bytes, records);
   await fill(small.clientConfig, bytes, records / LIFION_SHARE);
   const ours = (name: string, reading: Reading): Contender => ({
     name,
     run: () => readWithShardline(clientConfig, reading, records),
   });
-  await compare(`consumer, ${bytes} B aggregated, ${SHARDS} shards, over a socket`, 'user record', [
+  await compare(`consumer, ${bytes} B aggregated, ${SHARDS} shards, over TLS`, 'user record', [
     { ...ours('shardline, polling', { retrieval: 'polling' }), isOurs: true },
     ours("shardline, polling, wire: 'cbor'", { retrieval: 'polling', wire: 'cbor' }),
     ours('shardline, fan-out', { retrieval: 'fanOut' }),

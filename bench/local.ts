@@ -76,8 +76,15 @@ export async function localBench(): Promise<void> {
   await once(child, 'exit');
 }
 
-/** Starts a local Kinesis without rate limits in a process of its own, with a stream `bench`. */
-export async function startLocalServer(shards: number): Promise<{
+/**
+ * Starts a local Kinesis without rate limits in a process of its own, with a stream `bench`.
+ *
+ * @param wire - `tls`: as the service has it.
+ */
+export async function startLocalServer(
+  shards: number,
+  wire: 'tls' | 'cleartext' = 'cleartext',
+): Promise<{
   readonly child: ChildProcess;
   readonly clientConfig: LocalClientConfig;
   readonly dynamodbConfig: LocalClientConfig;
@@ -88,9 +95,12 @@ export async function startLocalServer(shards: number): Promise<{
       ...process.execArgv,
       fileURLToPath(new URL('./local-server.ts', import.meta.url)),
       String(shards),
+      wire,
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
+  // Its certificate is its own, and some handlers take none to trust.
+  if (wire === 'tls') process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
   const { kinesis, dynamodb } = JSON.parse(line.toString()) as {
     readonly kinesis: LocalClientConfig;

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { Agent, request } from 'node:http';
+import { Agent, request } from 'node:https';
 
 import { KinesisClient, PutRecordsCommand } from '@aws-sdk/client-kinesis';
 import { Producer, type ProducerOptions } from '@shardline/producer';
@@ -17,9 +17,9 @@ const SPEED = 50;
 const AGGREGATED_BYTES = 46;
 const REQUEST_BYTES = 2 ** 20;
 
-/** To a local Kinesis in a process of its own, end to end: the CPU time is the client's alone. */
+/** To a local Kinesis in a process of its own over TLS, end to end: the CPU time is the client's alone. */
 export async function producerBench(): Promise<void> {
-  const { child, clientConfig } = await startLocalServer(SHARDS);
+  const { child, clientConfig } = await startLocalServer(SHARDS, 'tls');
   for (const bytes of [100, 1_024] as const) {
     const keys = Array.from({ length: RECORDS[bytes] }, () => randomUUID());
     const data = Buffer.alloc(bytes, 'a line of a log that repeats itself ');
@@ -27,7 +27,7 @@ export async function producerBench(): Promise<void> {
       name,
       run: () => offerAll(makeProducer({ clientConfig, ...options }), keys, data),
     });
-    await compare(`producer, ${bytes} B over a socket, ${SHARDS} shards`, 'user record', [
+    await compare(`producer, ${bytes} B over TLS, ${SHARDS} shards`, 'user record', [
       { ...ours('shardline'), isOurs: true },
       ours("shardline, wire: 'cbor'", { wire: 'cbor' }),
       ours("shardline, wire: 'sdk'", { wire: 'sdk' }),
@@ -48,7 +48,7 @@ export async function producerBench(): Promise<void> {
           ),
       },
       {
-        name: 'limit: base64, SHA-256 and the socket for as many bytes',
+        name: 'limit: base64, SHA-256 and the connection for as many bytes',
         run: () => onlyBytes(clientConfig.endpoint, keys.length, bytes + AGGREGATED_BYTES),
       },
     ]);
