@@ -14,7 +14,7 @@ import {
   type ResolvedProducerOptions,
   resolveProducerOptions,
 } from './options.js';
-import { type Caller, type PendingRecord, type PutReceipt } from './pending-record.js';
+import { type Caller, type PendingRecord, type PutReceipt, Waiting } from './pending-record.js';
 import { type KinesisWritePort, SdkKinesisWritePort } from './put-records-client.js';
 import { RecentTime } from './recent-time.js';
 import { bytesOfData, checkPartitionKey, checkSize } from './record-checks.js';
@@ -185,7 +185,7 @@ export class Producer<Data = string | Uint8Array> {
    */
   put(record: PutRecord<Data>, options?: { readonly signal?: AbortSignal }): Promise<PutReceipt> {
     return new Promise((resolve, reject) => {
-      void this.#put(record, { resolve, reject }, options?.signal);
+      void this.#put(record, new Waiting(resolve, reject), options?.signal);
     });
   }
 
