@@ -7,6 +7,8 @@ export interface Contender {
   readonly name: string;
   /** The one the others are compared with. */
   readonly isOurs?: boolean;
+  /** Before each run, and no part of it. */
+  readonly prepare?: () => Promise<void>;
   readonly run: () => Promise<number> | number;
 }
 
@@ -34,7 +36,8 @@ export async function compare(
   const samples = new Map<string, { cpuNs: number; wallNs: number }[]>();
   // The first rounds warm up. In turn, so that a noisy moment hits all.
   for (let run = 1 - WARM_UPS; run <= RUNS; run += 1) {
-    for (const { name, run: work } of contenders) {
+    for (const { name, prepare, run: work } of contenders) {
+      await prepare?.();
       const cpu = process.cpuUsage();
       const started = process.hrtime.bigint();
       const done = await work();

@@ -4,7 +4,7 @@ import { Producer } from '@shardline/producer';
 import { RecordAggregator } from 'aws-kinesis-agg';
 
 import { fastClock } from './fast-clock.js';
-import { compare } from './harness.js';
+import { compare, type Contender } from './harness.js';
 import { offerAll } from './offer-all.js';
 import { ProtobufjsAggregator } from './protobufjs-codec.js';
 import { ShardsInMemory } from './shards-in-memory.js';
@@ -32,12 +32,15 @@ async function comparePeers(bytes: number, shards: number): Promise<void> {
     {
       name: 'shardline offer',
       isOurs: true,
-      run: async () => offerAll(await makeProducer(shards), keys, data),
+      ...withProducer(shards, (producer) => offerAll(producer, keys, data)),
     },
-    { name: 'shardline put, a promise a record', run: () => putAll(keys, data, shards) },
+    {
+      name: 'shardline put, a promise a record',
+      ...withProducer(shards, (producer) => putAll(producer, keys, data)),
+    },
     {
       name: `shardline putMany, ${PUTS_AT_A_TIME} at a time`,
-      run: () => putManyAll(keys, data, shards),
+      ...withProducer(shards, (producer) => putManyAll(producer, keys, data)),
     },
     {
       name: 'aws-kinesis-agg, createHash and BigInt routing',
@@ -77,7 +80,7 @@ async function compareShardCounts(): Promise<void> {
     [1, 16, 1_000, 10_000].map((shards) => ({
       name: `shardline offer, ${shards} shards`,
       isOurs: shards === 1,
-      run: async () => offerAll(await makeProducer(shards), keys, data),
+      ...withProducer(shards, (producer) => offerAll(producer, keys, data)),
     })),
   );
 }
@@ -90,19 +93,19 @@ async function compareSizes(): Promise<void> {
     [unique, hot].map((keys) => ({
       name: `shardline offer, ${bytes} B, ${keys === hot ? '100 keys' : 'unique keys'}`,
       isOurs: bytes === 100 && keys === unique,
-      run: async () =>
+      ...withProducer(16, (producer) =>
         offerAll(
-          await makeProducer(16),
+          producer,
           keys.slice(0, Math.min(RECORDS, LARGEST_RUN_BYTES / bytes)),
           Buffer.alloc(bytes, 'x'),
         ),
+      ),
     })),
   );
   await compare('put-path, by size of the data and by keys, 16 shards', 'user record', contenders);
 }
 
-async function putAll(keys: readonly string[], data: Buffer, shards: number): Promise<number> {
-  const producer = await makeProducer(shards);
+async function putAll(producer: Producer, keys: readonly string[], data: Buffer): Promise<number> {
   let puts: Promise<unknown>[] = [];
   for (const partitionKey of keys) {
     puts.push(producer.put({ partitionKey, data }));
@@ -115,9 +118,11 @@ async function putAll(keys: readonly string[], data: Buffer, shards: number): Pr
   return keys.length;
 }
 
-/** One that knows its shards: that is no part of the path. */
-async function putManyAll(keys: readonly string[], data: Buffer, shards: number): Promise<number> {
-  const producer = await makeProducer(shards);
+async function putManyAll(
+  producer: Producer,
+  keys: readonly string[],
+  data: Buffer,
+): Promise<number> {
   for (let from = 0; from < keys.length; from += PUTS_AT_A_TIME) {
     const some = keys.slice(from, from + PUTS_AT_A_TIME);
     await producer.putMany(some.map((partitionKey) => ({ partitionKey, data })));
@@ -126,6 +131,21 @@ async function putManyAll(keys: readonly string[], data: Buffer, shards: number)
   return keys.length;
 }
 
+/** Work for a producer of its own each time. */
+function withProducer(
+  shards: number,
+  work: (producer: Producer) => Promise<number>,
+): Pick<Contender, 'prepare' | 'run'> {
+  let producer: Producer;
+  return {
+    prepare: async () => {
+      producer = await makeProducer(shards);
+    },
+    run: () => work(producer),
+  };
+}
+
+/** One that knows its shards: that is no part of the path. */
 export async function makeProducer(shards: number): Promise<Producer> {
   const producer = new Producer(
     {
