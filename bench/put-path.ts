@@ -9,7 +9,7 @@ import { offerAll } from './offer-all.js';
 import { ProtobufjsAggregator } from './protobufjs-codec.js';
 import { ShardsInMemory } from './shards-in-memory.js';
 
-const RECORDS = 300_000;
+const RECORDS = 200_000;
 /** No key comes twice in an aggregate, and the keys themselves take no part of the memory's time. */
 const DIFFERENT_KEYS = 30_000;
 const PUTS_AT_A_TIME = 3_000;
