@@ -38,7 +38,7 @@ export async function producerBench(): Promise<void> {
       { ...ours('shardline', {}, keys), isOurs: true },
       ours("shardline, wire: 'cbor'", { wire: 'cbor' }, keys),
       ours("shardline, wire: 'sdk'", { wire: 'sdk' }),
-      ours("shardline, ordering: 'strict'", { ordering: 'strict' }),
+      ours("shardline, ordering: 'strict'", { ordering: 'strict' }, keys),
       ours("shardline, compression: 'brotli'", { compression: 'brotli' }),
       ours('shardline, aggregation: false', { aggregation: false }),
       {
