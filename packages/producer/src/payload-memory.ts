@@ -11,14 +11,15 @@ export class PayloadMemory {
   /** All blocks there are, to know them by. */
   readonly #blocks = new WeakSet<ArrayBufferLike>();
 
-  /** @param largestBytes - A larger payload has memory of its own, as has one of less than half of that. */
+  /** @param largestBytes - A larger payload has memory of its own, as has one of less than three quarters of that. */
   constructor(largestBytes: number) {
     this.#blockBytes = largestBytes;
   }
 
   /** So many bytes; give them to {@link reuse} when nobody reads them any more. */
   take(bytes: number): Buffer {
-    if (bytes > this.#blockBytes || bytes * 2 < this.#blockBytes) return Buffer.allocUnsafe(bytes);
+    const isUsual = bytes <= this.#blockBytes && bytes * 4 >= this.#blockBytes * 3;
+    if (!isUsual) return Buffer.allocUnsafe(bytes);
     return Buffer.from(this.#spare.pop() ?? this.#block(), 0, bytes);
   }
 

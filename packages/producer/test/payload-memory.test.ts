@@ -16,7 +16,7 @@ describe('PayloadMemory', () => {
 
   it('gives memory of its own to what is small or larger than usual, and takes none of that back', () => {
     const memory = new PayloadMemory(2 ** 13);
-    for (const bytes of [0, 1, 2 ** 12 - 1, 2 ** 13 + 1]) {
+    for (const bytes of [0, 1, 2 ** 12 + 2 ** 11 - 1, 2 ** 13 + 1]) {
       const payload = memory.take(bytes);
       expect(payload).toHaveLength(bytes);
       memory.reuse(payload);
