@@ -8,7 +8,7 @@ import {
   type Attempt,
   type Caller,
   type PendingRecord,
-  Receipt,
+  PutReceipt,
   type UndeliverableRecord,
 } from './pending-record.js';
 
@@ -42,7 +42,7 @@ export class Settlement {
         if (!caller) continue;
         offered -= 1;
         const subSequenceNumber = isAggregate ? index : undefined;
-        caller.resolve(new Receipt(shardId, sequenceNumber, subSequenceNumber, attempts));
+        caller.resolve(new PutReceipt(shardId, sequenceNumber, subSequenceNumber, attempts));
       }
     }
     records.settleAll();

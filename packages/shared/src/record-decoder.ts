@@ -31,8 +31,13 @@ export interface LambdaKinesisRecord {
   };
 }
 
-/** What an application put, as it comes out of the stream. */
-export interface UserRecord {
+/**
+ * What an application put, as it comes out of the stream.
+ *
+ * A class, since V8 learns of a literal that what it makes lives long, if it did so for a while, and makes the next
+ * in the old generation: records that are looked at once and let go of cost twice as much from there on.
+ */
+export class UserRecord {
   readonly partitionKey: string | undefined;
   readonly explicitHashKey: string | undefined;
   /** A view of the bytes that were read where the record was not compressed. */
@@ -48,6 +53,28 @@ export interface UserRecord {
   readonly origin: string | undefined;
   /** Why `data` is a whole Kinesis record that could not be taken apart, if it is one. */
   readonly damage: RecordDamage | undefined;
+
+  constructor(
+    partitionKey: string | undefined,
+    explicitHashKey: string | undefined,
+    data: Buffer,
+    sequenceNumber: string,
+    subSequenceNumber: number,
+    isAggregated: boolean,
+    arrivedAt: number | undefined,
+    origin: string | undefined,
+    damage: RecordDamage | undefined,
+  ) {
+    this.partitionKey = partitionKey;
+    this.explicitHashKey = explicitHashKey;
+    this.data = data;
+    this.sequenceNumber = sequenceNumber;
+    this.subSequenceNumber = subSequenceNumber;
+    this.isAggregated = isAggregated;
+    this.arrivedAt = arrivedAt;
+    this.origin = origin;
+    this.damage = damage;
+  }
 }
 
 /** What a record that begins like an aggregate or an envelope turned out to have. */
@@ -187,7 +214,7 @@ export class RecordDecoder {
         }
       }
       out.push(
-        new DecodedRecord(
+        new UserRecord(
           aggregate.partitionKey(index),
           aggregate.explicitHashKey(index),
           aggregate.data(index),
@@ -229,7 +256,7 @@ export class RecordDecoder {
 const EMPTY = Buffer.alloc(0);
 
 function plainRecord(record: KinesisRecord, data: Uint8Array, damage?: RecordDamage): UserRecord {
-  return new DecodedRecord(
+  return new UserRecord(
     record.PartitionKey,
     undefined,
     asBuffer(data),
@@ -240,44 +267,6 @@ function plainRecord(record: KinesisRecord, data: Uint8Array, damage?: RecordDam
     undefined,
     damage,
   );
-}
-
-/**
- * A class, since V8 learns of a literal that what it makes lives long, if it did so for a while, and makes the next
- * in the old generation: records that are looked at once and let go of cost twice as much from there on.
- */
-class DecodedRecord implements UserRecord {
-  readonly partitionKey: string | undefined;
-  readonly explicitHashKey: string | undefined;
-  readonly data: Buffer;
-  readonly sequenceNumber: string;
-  readonly subSequenceNumber: number;
-  readonly isAggregated: boolean;
-  readonly arrivedAt: number | undefined;
-  readonly origin: string | undefined;
-  readonly damage: RecordDamage | undefined;
-
-  constructor(
-    partitionKey: string | undefined,
-    explicitHashKey: string | undefined,
-    data: Buffer,
-    sequenceNumber: string,
-    subSequenceNumber: number,
-    isAggregated: boolean,
-    arrivedAt: number | undefined,
-    origin: string | undefined,
-    damage: RecordDamage | undefined,
-  ) {
-    this.partitionKey = partitionKey;
-    this.explicitHashKey = explicitHashKey;
-    this.data = data;
-    this.sequenceNumber = sequenceNumber;
-    this.subSequenceNumber = subSequenceNumber;
-    this.isAggregated = isAggregated;
-    this.arrivedAt = arrivedAt;
-    this.origin = origin;
-    this.damage = damage;
-  }
 }
 
 export function fromLambdaRecord({ kinesis }: LambdaKinesisRecord): KinesisRecord {

@@ -150,7 +150,7 @@ class Message implements DecodedAggregate {
   data(index: number): Buffer {
     const start = this.#records[index * NUMBERS + 2] as number;
     const end = this.#records[index * NUMBERS + 3] as number;
-    // Takes half the time of `subarray`.
+    // Takes three quarters of the time of `subarray`.
     return Buffer.from(this.#memory, this.#memoryStart + start, end - start);
   }
 
