@@ -204,6 +204,25 @@ describe('the lean wire', () => {
     expect(seen[0]?.headers['x-mine']).toBe('yes');
   });
 
+  it('gives middleware copies of payloads where the SDK writes them: their memory is used again', async () => {
+    answer = { status: 200, body: { Records: [{ SequenceNumber: '1', ShardId: 's' }] } };
+    const kept: Uint8Array[] = [];
+    client.middlewareStack.add(
+      (next) => (args) => {
+        const { Records } = args.input as { Records: readonly { Data: Uint8Array }[] };
+        kept.push(...Records.map(({ Data }) => Data));
+        return next(args);
+      },
+      { step: 'initialize', name: 'keeper' },
+    );
+    const payload = Buffer.from('as it was');
+    const entry = { partitionKey: 'k', explicitHashKey: undefined, payload };
+    await port('sdk').putRecords([entry], signal);
+    client.middlewareStack.remove('keeper');
+    payload.fill(0);
+    expect(kept.map((data) => Buffer.from(data).toString())).toEqual(['as it was']);
+  });
+
   it('writes a large request in a later turn of the event loop, and not at all if it is aborted before', async () => {
     seen = [];
     answer = { status: 200, body: { Records: [{ SequenceNumber: '1', ShardId: 's' }] } };
