@@ -9,13 +9,14 @@ import {
   type KinesisClientConfig,
   ListShardsCommand,
 } from '@aws-sdk/client-kinesis';
+import type { LocalClientConfig } from '@shardline/local';
 import { Producer } from '@shardline/producer';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { deaggregateSync } from 'aws-kinesis-agg';
-import Kinesis from 'lifion-kinesis';
+import type Kinesis from 'lifion-kinesis';
 
 import { unpaced } from './fast-clock.js';
-import { compare, type Contender } from './harness.js';
+import { compareApart, type LoneContender } from './harness.js';
 import { startLocalServer } from './local.js';
 import { offerAll } from './offer-all.js';
 import { readAll, type Reading } from './read-all.js';
@@ -31,32 +32,57 @@ export async function consumerBench(): Promise<void> {
   for (const bytes of [100, 1_024] as const) await compareReaders(bytes, RECORDS[bytes]);
 }
 
+interface Setting {
+  readonly clientConfig: LocalClientConfig;
+  readonly records: number;
+  /** A stream with fewer. */
+  readonly small: {
+    readonly clientConfig: LocalClientConfig;
+    readonly dynamodbConfig: LocalClientConfig;
+    readonly records: number;
+  };
+}
+
 async function compareReaders(bytes: 100 | 1_024, records: number): Promise<void> {
   const { child, clientConfig } = await startLocalServer(SHARDS, 'tls');
-  const small = await startLocalServer(SHARDS, 'tls');
+  const { child: smallChild, ...small } = await startLocalServer(SHARDS, 'tls');
   await fill(clientConfig, bytes, records);
   await fill(small.clientConfig, bytes, records / LIFION_SHARE);
-  const ours = (name: string, reading: Reading): Contender => ({
+  await compareApart(
+    `consumer, ${bytes} B aggregated, ${SHARDS} shards, over TLS`,
+    'user record',
+    import.meta.url,
+    readers,
+    { clientConfig, records, small: { ...small, records: records / LIFION_SHARE } },
+  );
+  for (const server of [child, smallChild]) {
+    server.kill();
+    await once(server, 'exit');
+  }
+}
+
+export function readers({ clientConfig, records, small }: Setting): readonly LoneContender[] {
+  const ours = (name: string, reading: Reading): LoneContender => ({
     name,
-    run: () => readWithShardline(clientConfig, reading, records),
+    start: () => () => readWithShardline(clientConfig, reading, records),
   });
-  await compare(`consumer, ${bytes} B aggregated, ${SHARDS} shards, over TLS`, 'user record', [
+  return [
     { ...ours('shardline, polling', { retrieval: 'polling' }), isOurs: true },
     ours("shardline, polling, wire: 'cbor'", { retrieval: 'polling', wire: 'cbor' }),
     ours('shardline, fan-out', { retrieval: 'fanOut' }),
     {
       name: 'SDK GetRecords loop and aws-kinesis-agg, HTTP/1.1 keep-alive',
-      run: () => readWithSdk(clientConfig, records),
+      start: () => () => readWithSdk(clientConfig, records),
     },
     {
       name: 'lifion-kinesis, polling without pauses',
-      run: () => readWithLifion(small.clientConfig, small.dynamodbConfig, records / LIFION_SHARE),
+      start: async () => {
+        const { default: Kinesis } = await import('lifion-kinesis');
+        return () =>
+          readWithLifion(Kinesis, small.clientConfig, small.dynamodbConfig, small.records);
+      },
     },
-  ]);
-  for (const server of [child, small.child]) {
-    server.kill();
-    await once(server, 'exit');
-  }
+  ];
 }
 
 async function fill(
@@ -65,7 +91,7 @@ async function fill(
   records: number,
 ): Promise<void> {
   const keys = Array.from({ length: records }, () => randomUUID());
-  const producer = new Producer({
+  await using producer = new Producer({
     streamName: 'bench',
     onOutcome: () => {},
     ...unpaced(SPEED),
@@ -121,13 +147,14 @@ async function readWithSdk(clientConfig: KinesisClientConfig, records: number): 
 }
 
 async function readWithLifion(
+  Lifion: typeof Kinesis,
   clientConfig: { readonly endpoint: string; readonly region: string },
   dynamodbConfig: { readonly endpoint: string },
   records: number,
 ): Promise<number> {
   let seen = 0;
   const credentials = { accessKeyId: 'local', secretAccessKey: 'local' };
-  const kinesis = new Kinesis({
+  const kinesis = new Lifion({
     ...credentials,
     region: clientConfig.region,
     endpoint: clientConfig.endpoint,

@@ -3,7 +3,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { AggregateEncoder, decodeRecords, HashedKey } from '@shardline/shared';
 import { deaggregateSync } from 'aws-kinesis-agg';
 
-import { compare } from './harness.js';
+import { compareApart, type LoneContender } from './harness.js';
 import { decodeWithProtobufjs } from './protobufjs-codec.js';
 
 const AGGREGATE_BYTES = 51_200;
@@ -14,14 +14,25 @@ const BATCH = 20;
 /** Takes aggregates apart, checksum verified, every key and datum looked at. */
 export async function decoderBench(): Promise<void> {
   for (const bytes of [100, 1_024]) {
-    const { aggregate, records } = fill(bytes);
-    const base64 = aggregate.toString('base64');
-    const batch = Array.from({ length: BATCH }, () => ({ Data: Buffer.from(aggregate) }));
-    await compare(`decoder, ${bytes} B, unique 36-byte keys, aggregates of 50 KiB`, 'user record', [
-      {
-        name: 'shardline decodeRecords',
-        isOurs: true,
-        run: () => {
+    await compareApart(
+      `decoder, ${bytes} B, unique 36-byte keys, aggregates of 50 KiB`,
+      'user record',
+      import.meta.url,
+      decoders,
+      { bytes },
+    );
+  }
+}
+
+export function decoders({ bytes }: { readonly bytes: number }): readonly LoneContender[] {
+  return [
+    {
+      name: 'shardline decodeRecords',
+      isOurs: true,
+      start: () => {
+        const { aggregate } = fill(bytes);
+        const batch = Array.from({ length: BATCH }, () => ({ Data: Buffer.from(aggregate) }));
+        return () => {
           let seen = 0;
           for (let index = 0; index < AGGREGATES; index += BATCH) {
             for (const { data, partitionKey } of decodeRecords(batch)) {
@@ -29,41 +40,50 @@ export async function decoderBench(): Promise<void> {
             }
           }
           return seen;
-        },
+        };
       },
-      {
-        name: 'aws-kinesis-agg deaggregateSync with checksums',
-        run: () => {
+    },
+    {
+      name: 'aws-kinesis-agg deaggregateSync with checksums',
+      start: () => {
+        const data = fill(bytes).aggregate.toString('base64');
+        return () => {
           let seen = 0;
           for (let index = 0; index < AGGREGATES; index += 1) {
-            const record = { data: base64 };
-            deaggregateSync(record, true, (_error, found) => {
+            deaggregateSync({ data }, true, (_error, found) => {
               seen += found?.length ?? 0;
             });
           }
           return seen;
-        },
+        };
       },
-      {
-        name: 'protobufjs with checksums',
-        run: () => {
+    },
+    {
+      name: 'protobufjs with checksums',
+      start: () => {
+        const { aggregate } = fill(bytes);
+        return () => {
           let seen = 0;
-          for (let index = 0; index < AGGREGATES; index += 1)
+          for (let index = 0; index < AGGREGATES; index += 1) {
             seen += decodeWithProtobufjs(aggregate);
+          }
           return seen;
-        },
+        };
       },
-      {
-        name: 'limit: one MD5 over the bytes',
-        run: () => {
+    },
+    {
+      name: 'limit: one MD5 over the bytes',
+      start: () => {
+        const { aggregate, records } = fill(bytes);
+        return () => {
           for (let index = 0; index < AGGREGATES; index += 1) {
             createHash('md5').update(aggregate).digest();
           }
           return AGGREGATES * records;
-        },
+        };
       },
-    ]);
-  }
+    },
+  ];
 }
 
 function fill(bytes: number): { readonly aggregate: Buffer; readonly records: number } {

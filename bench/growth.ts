@@ -24,7 +24,9 @@ export async function growthBench(): Promise<void> {
       isOurs: count === 3_000,
       run: async () => {
         for (let done = 0; done < RECORDS; done += count) {
-          await offerAll(await makeProducer(16), many.slice(done, done + count), DATA);
+          const producer = await makeProducer(16);
+          await offerAll(producer, many.slice(done, done + count), DATA);
+          await producer.close();
         }
         return RECORDS;
       },

@@ -1,63 +1,170 @@
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
+import { fileURLToPath } from 'node:url';
 
-/** One way to do the work: does `count` of it, or tells how much it did. */
+/** Does some work and tells how much. */
+export type Run = () => Promise<number> | number;
+
+/** One way to do the work. */
 export interface Contender {
   readonly name: string;
   /** The one the others are compared with. */
   readonly isOurs?: boolean;
-  /** Before each run, and no part of it. */
-  readonly prepare?: () => Promise<void>;
-  readonly run: () => Promise<number> | number;
+  readonly run: Run;
+}
+
+/** One way to do the work, in a process of its own. */
+export interface LoneContender extends Omit<Contender, 'run'> {
+  /** Makes what the runs share. Called there, and nothing else is. */
+  readonly start: () => Promise<Run> | Run;
+}
+
+/** What a process needs to know to be a contender. */
+export interface Role {
+  /** URL of a module, and the name of a function in it that makes contenders of a setting. */
+  readonly module: string;
+  readonly contendersOf: string;
+  readonly setting: unknown;
+  readonly index: number;
+}
+
+/** What a run took per unit of work. */
+export interface Sample {
+  readonly cpuNs: number;
+  readonly wallNs: number;
 }
 
 export interface Row {
   readonly name: string;
   /** Medians over the runs, per unit of work. */
   readonly cpuNs: number;
+  /** Of the best run: what others do on the machine only adds. */
+  readonly leastCpuNs: number;
   readonly wallNs: number;
   readonly perSecond: number;
   /** (greatest - least) / median of the CPU time. */
   readonly spread: number;
 }
 
-const RUNS = 5;
+const RUNS = 7;
+/** Before them, at least so many and so long. */
 const WARM_UPS = 2;
+const WARM_UP_MS = 2_000;
+const CORES = cpus().length;
 const notes: object[] = [];
 const results: { bench: string; unit: string; rows: readonly Row[] }[] = [];
 
 /** Runs the contenders in turn, several times, and prints what a unit of work costs each. */
-export async function compare(
+export function compare(
   bench: string,
   unit: string,
   contenders: readonly Contender[],
 ): Promise<readonly Row[]> {
-  const samples = new Map<string, { cpuNs: number; wallNs: number }[]>();
-  // The first rounds warm up. In turn, so that a noisy moment hits all.
-  for (let run = 1 - WARM_UPS; run <= RUNS; run += 1) {
-    for (const { name, prepare, run: work } of contenders) {
-      await prepare?.();
-      const cpu = process.cpuUsage();
-      const started = process.hrtime.bigint();
-      const done = await work();
-      const wallNs = Number(process.hrtime.bigint() - started) / done;
-      const { user, system } = process.cpuUsage(cpu);
-      if (run <= 0) continue;
-      const list = samples.get(name) ?? [];
-      list.push({ cpuNs: ((user + system) * 1000) / done, wallNs });
-      samples.set(name, list);
+  const samplers = contenders.map(({ name, isOurs = false, run }) => ({
+    name,
+    isOurs,
+    sample: () => measure(run),
+  }));
+  return inTurn(bench, unit, samplers);
+}
+
+/**
+ * As {@link compare}, each contender in a process of its own: none pays for another's garbage, and V8 knows of
+ * none what it learned of another.
+ *
+ * @param module - URL of the module that exports `contendersOf` by its name.
+ * @param setting - Anything that JSON can carry.
+ */
+export async function compareApart<Setting>(
+  bench: string,
+  unit: string,
+  module: string,
+  contendersOf: (setting: Setting) => readonly LoneContender[],
+  setting: Setting,
+): Promise<readonly Row[]> {
+  const started = contendersOf(setting).map(({ name, isOurs = false }, index) => {
+    const role: Role = { module, contendersOf: contendersOf.name, setting, index };
+    const child = fork(fileURLToPath(new URL('./contender.ts', import.meta.url)), [
+      JSON.stringify(role),
+    ]);
+    return { name, isOurs, child, ready: once(child, 'message') };
+  });
+  for (const { ready } of started) await ready;
+  const samplers = started.map(({ name, isOurs, child }) => ({
+    name,
+    isOurs,
+    sample: () => ask(child),
+  }));
+  const rows = await inTurn(bench, unit, samplers, CORES);
+  for (const { child } of started) {
+    child.disconnect();
+    await once(child, 'exit');
+  }
+  return rows;
+}
+
+/** Does what V8 compiles anew, until it is done with that. */
+async function warmUp(samplers: Iterable<Sampler>): Promise<void> {
+  for (const { sample } of samplers) {
+    const startedMs = performance.now();
+    for (let run = 0; run < WARM_UPS || performance.now() - startedMs < WARM_UP_MS; run += 1) {
+      await sample();
     }
   }
-  const rows = contenders.map(({ name }): Row => {
-    const list = samples.get(name) ?? [];
-    const cpuNs = median(list.map((sample) => sample.cpuNs));
+}
+
+interface Sampler {
+  readonly name: string;
+  readonly isOurs: boolean;
+  readonly sample: () => Promise<Sample>;
+}
+
+/** Runs work and tells what a unit of it took. */
+export async function measure(run: Run): Promise<Sample> {
+  const cpu = process.cpuUsage();
+  const started = process.hrtime.bigint();
+  const done = await run();
+  const wallNs = Number(process.hrtime.bigint() - started) / done;
+  const { user, system } = process.cpuUsage(cpu);
+  return { cpuNs: ((user + system) * 1_000) / done, wallNs };
+}
+
+async function ask(child: ChildProcess): Promise<Sample> {
+  child.send('run');
+  const [sample] = (await Promise.race([
+    once(child, 'message'),
+    once(child, 'exit').then(() => {
+      throw new Error('a contender ended before its time');
+    }),
+  ])) as [Sample];
+  return sample;
+}
+
+async function inTurn(
+  bench: string,
+  unit: string,
+  samplers: readonly Sampler[],
+  warmUpsAtATime = 1,
+): Promise<readonly Row[]> {
+  const samples = samplers.map((): Sample[] => []);
+  const cold = samplers.values();
+  await Promise.all(Array.from({ length: warmUpsAtATime }, () => warmUp(cold)));
+  // In turn, so that a noisy moment hits all.
+  for (let run = 0; run < RUNS; run += 1) {
+    for (const [index, { sample }] of samplers.entries()) samples[index]?.push(await sample());
+  }
+  const rows = samplers.map(({ name }, index): Row => {
+    const list = samples[index] ?? [];
+    const cpu = list.map(({ cpuNs }) => cpuNs);
+    const cpuNs = median(cpu);
     const wallNs = median(list.map((sample) => sample.wallNs));
-    const cpu = list.map((sample) => sample.cpuNs);
-    const spread = (Math.max(...cpu) - Math.min(...cpu)) / cpuNs;
-    return { name, cpuNs, wallNs, perSecond: 1e9 / wallNs, spread };
+    const leastCpuNs = Math.min(...cpu);
+    const spread = (Math.max(...cpu) - leastCpuNs) / cpuNs;
+    return { name, cpuNs, leastCpuNs, wallNs, perSecond: 1e9 / wallNs, spread };
   });
-  print(bench, unit, rows, contenders.find(({ isOurs }) => isOurs)?.name);
+  print(bench, unit, rows, samplers.find(({ isOurs }) => isOurs)?.name);
   results.push({ bench, unit, rows });
   return rows;
 }
@@ -83,21 +190,26 @@ export function writeResults(path: string): void {
 
 function print(bench: string, unit: string, rows: readonly Row[], ours: string | undefined): void {
   const own = rows.find(({ name }) => name === ours);
+  const columns = ['CPU ns', 'best run', 'wall ns', 'per second', 'spread'];
+  const heads = columns.map((column) => column.padStart(10)).join(' ');
   console.log(`\n${bench}`);
-  console.log(
-    `  ${'per '.concat(unit).padEnd(52)} ${'CPU ns'.padStart(10)} ${'wall ns'.padStart(10)} ${'per second'.padStart(12)} ${'spread'.padStart(7)}  CPU against ours`,
-  );
+  console.log(`  ${'per '.concat(unit).padEnd(52)} ${heads}  against ours, by best runs`);
   for (const row of rows) {
-    const ratio = own && own !== row ? `${(row.cpuNs / own.cpuNs).toFixed(2)} x` : '';
+    const { cpuNs, leastCpuNs, wallNs, perSecond, spread } = row;
+    const ratio =
+      own && own !== row
+        ? `${(cpuNs / own.cpuNs).toFixed(2)} x, ${(leastCpuNs / own.leastCpuNs).toFixed(2)} x`
+        : '';
+    const figures = [cpuNs, leastCpuNs, wallNs, perSecond].map(figure).join(' ');
     console.log(
-      `  ${row.name.padEnd(52)} ${figure(row.cpuNs)} ${figure(row.wallNs)} ${figure(row.perSecond, 12)} ${`${(row.spread * 100).toFixed(0)} %`.padStart(7)}  ${ratio}`,
+      `  ${row.name.padEnd(52)} ${figures} ${`${(spread * 100).toFixed(0)} %`.padStart(10)}  ${ratio}`,
     );
   }
 }
 
-function figure(value: number, width = 10): string {
+function figure(value: number): string {
   const text = value >= 100 ? Math.round(value).toLocaleString('en-US') : value.toFixed(1);
-  return text.padStart(width);
+  return text.padStart(10);
 }
 
 function median(values: readonly number[]): number {

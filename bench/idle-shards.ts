@@ -7,7 +7,7 @@ import { compare } from './harness.js';
 import { startLocalServer } from './local.js';
 
 const SHARDS = 2_000;
-const MEASURE_MS = 3_000;
+const MEASURE_MS = 2_000;
 
 /** What a shard costs a worker while nothing happens: memory once, and CPU for every second. */
 export async function idleShardsBench(): Promise<void> {

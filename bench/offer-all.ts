@@ -13,6 +13,6 @@ export async function offerAll(
     // As anything that reads its records from somewhere does.
     if (offered % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
-  await producer.close();
+  await producer.flush();
   return keys.length;
 }

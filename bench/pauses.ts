@@ -27,12 +27,16 @@ export async function pausesBench(): Promise<void> {
   const { child, clientConfig } = await startLocalServer(SHARDS);
   const client = new KinesisClient({ ...clientConfig, requestHandler: new NodeHttpHandler() });
   const keys = Array.from({ length: RECORDS }, () => randomUUID());
-  const produce = (bytes: number, count: number): Promise<number> =>
-    offerAll(
-      new Producer({ streamName: 'bench', onOutcome: () => {}, ...unpaced(SPEED), clientConfig }),
-      keys.slice(0, count),
-      Buffer.alloc(bytes, 'a line of a log that repeats itself '),
-    );
+  const produce = async (bytes: number, count: number): Promise<void> => {
+    await using producer = new Producer({
+      streamName: 'bench',
+      onOutcome: () => {},
+      ...unpaced(SPEED),
+      clientConfig,
+    });
+    const data = Buffer.alloc(bytes, 'a line of a log that repeats itself ');
+    await offerAll(producer, keys.slice(0, count), data);
+  };
   const consume = (retrieval: 'polling' | 'fanOut'): Promise<void> =>
     readAll(clientConfig, { retrieval }, RECORDS, () => {});
   const Records = keys

@@ -14,12 +14,17 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 
 import { KinesisReadClient } from '../packages/consumer/src/fetch/kinesis-read-client.js';
 import { SdkKinesisWritePort } from '../packages/producer/src/put-records-client.js';
-import { compare, type Contender } from './harness.js';
+import { compareApart, type LoneContender, type Run } from './harness.js';
 
 const RECORD_BYTES = 1_024;
 /** Of a request of 500 records. */
 const BODY_BYTES = 710_000;
 const stream = { name: 'bench', arn: undefined };
+
+interface Setting {
+  readonly port: number;
+  readonly certificate: string;
+}
 
 /** What one call costs its client, over TLS to a server in another process that answers with ready bytes. */
 export async function wireBench(): Promise<void> {
@@ -33,44 +38,60 @@ async function comparePuts(): Promise<void> {
     ShardId: 'shardId-000000000000',
   };
   const answer = { FailedRecordCount: 0, Records: Array.from({ length: 500 }, () => result) };
+  await withServer(JSON.stringify(answer), encodeCbor(answer), (setting) =>
+    compareApart(
+      'wire, PutRecords of 500 records of 1 KB; TLS',
+      'call',
+      import.meta.url,
+      putters,
+      setting,
+    ),
+  );
+}
+
+export function putters(setting: Setting): readonly LoneContender[] {
   const payload = Buffer.alloc(RECORD_BYTES, 'a line of a log ');
   const entries = Array.from({ length: 500 }, (_, index) => ({
     partitionKey: `customer-${index}`,
     explicitHashKey: undefined,
     payload,
   }));
-  const payloads = entries.map((entry) => entry.payload);
-  await withServer(JSON.stringify(answer), encodeCbor(answer), async (config, idle) => {
-    const rules = { clock: systemClock, random: systemRandom, requestTimeoutMs: 10_000 };
+  const ours = (wire: Wire) => (): Run => {
+    const clientConfig = configOf(setting);
+    const rules = { clock: systemClock, random: systemRandom, requestTimeoutMs: 10_000, wire };
+    const port = new SdkKinesisWritePort(stream, { clientConfig }, rules);
     const { signal } = new AbortController();
-    const ours = (wire: Wire): Contender['run'] => {
-      const port = new SdkKinesisWritePort(stream, { clientConfig: config() }, { ...rules, wire });
-      return () => times(100, () => port.putRecords(entries, signal));
-    };
-    const client = new KinesisClient(config());
-    const Records = entries.map(({ partitionKey }) => ({
-      PartitionKey: partitionKey,
-      Data: payload,
-    }));
-    await compare('wire, PutRecords of 500 records of 1 KB; TLS', 'call', [
-      { name: "shardline, wire: 'lean'", isOurs: true, run: ours('lean') },
-      { name: "shardline, wire: 'cbor'", run: ours('cbor') },
-      { name: "shardline, wire: 'sdk'", run: ours('sdk') },
-      {
-        name: 'plain SDK, HTTP/1.1 keep-alive',
-        run: () =>
-          times(100, () => client.send(new PutRecordsCommand({ StreamName: 'bench', Records }))),
+    return () => times(100, () => port.putRecords(entries, signal));
+  };
+  return [
+    { name: "shardline, wire: 'lean'", isOurs: true, start: ours('lean') },
+    { name: "shardline, wire: 'cbor'", start: ours('cbor') },
+    { name: "shardline, wire: 'sdk'", start: ours('sdk') },
+    {
+      name: 'plain SDK, HTTP/1.1 keep-alive',
+      start: () => {
+        const client = new KinesisClient(configOf(setting));
+        const Records = entries.map(({ partitionKey }) => ({
+          PartitionKey: partitionKey,
+          Data: payload,
+        }));
+        return () =>
+          times(100, () => client.send(new PutRecordsCommand({ StreamName: 'bench', Records })));
       },
-      {
-        name: 'limit: base64, SHA-256 and the connection for as many bytes',
-        run: () =>
+    },
+    {
+      name: 'limit: base64, SHA-256 and the connection for as many bytes',
+      start: () => {
+        const idle = idleCall(setting);
+        const payloads = entries.map((entry) => entry.payload);
+        return () =>
           times(100, () => {
             createHash('sha256').update(Buffer.concat(payloads).toString('base64')).digest();
             return idle(BODY_BYTES);
-          }),
+          });
       },
-    ]);
-  });
+    },
+  ];
 }
 
 async function compareGets(): Promise<void> {
@@ -90,30 +111,44 @@ async function compareGets(): Promise<void> {
       ApproximateArrivalTimestamp: record.ApproximateArrivalTimestamp.getTime() / 1_000,
     })),
   };
-  await withServer(JSON.stringify(json), encodeCbor(answer), async (config, idle) => {
+  await withServer(JSON.stringify(json), encodeCbor(answer), (setting) =>
+    compareApart(
+      'wire, GetRecords of 10,000 records of 1 KB; TLS',
+      'call',
+      import.meta.url,
+      getters,
+      setting,
+    ),
+  );
+}
+
+export function getters(setting: Setting): readonly LoneContender[] {
+  const ours = (wire: Wire) => (): Run => {
+    const clientConfig = configOf(setting);
+    const rules = { clock: systemClock, random: systemRandom };
+    const port = new KinesisReadClient({ stream, clientConfig, wire, ...rules });
     const { signal } = new AbortController();
-    const ours = (wire: Wire): Contender['run'] => {
-      const port = new KinesisReadClient({
-        stream,
-        clientConfig: config(),
-        wire,
-        clock: systemClock,
-        random: systemRandom,
-      });
-      return () => times(4, () => port.getRecords('iterator', signal));
-    };
-    const client = new KinesisClient(config());
-    await compare('wire, GetRecords of 10,000 records of 1 KB; TLS', 'call', [
-      { name: "shardline, wire: 'lean'", isOurs: true, run: ours('lean') },
-      { name: "shardline, wire: 'cbor'", run: ours('cbor') },
-      { name: "shardline, wire: 'sdk'", run: ours('sdk') },
-      {
-        name: 'plain SDK, HTTP/1.1 keep-alive',
-        run: () => times(4, () => client.send(new GetRecordsCommand({ ShardIterator: 'i' }))),
+    return () => times(4, () => port.getRecords('iterator', 10_000, signal));
+  };
+  return [
+    { name: "shardline, wire: 'lean'", isOurs: true, start: ours('lean') },
+    { name: "shardline, wire: 'cbor'", start: ours('cbor') },
+    { name: "shardline, wire: 'sdk'", start: ours('sdk') },
+    {
+      name: 'plain SDK, HTTP/1.1 keep-alive',
+      start: () => {
+        const client = new KinesisClient(configOf(setting));
+        return () => times(4, () => client.send(new GetRecordsCommand({ ShardIterator: 'i' })));
       },
-      { name: 'limit: the connection for as many bytes', run: () => times(4, () => idle(0)) },
-    ]);
-  });
+    },
+    {
+      name: 'limit: the connection for as many bytes',
+      start: () => {
+        const idle = idleCall(setting);
+        return () => times(4, () => idle(0));
+      },
+    },
+  ];
 }
 
 async function times(count: number, call: () => Promise<unknown>): Promise<number> {
@@ -121,21 +156,27 @@ async function times(count: number, call: () => Promise<unknown>): Promise<numbe
   return count;
 }
 
-interface BenchClientConfig {
-  readonly endpoint: string;
-  readonly region: string;
-  readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string };
-  readonly requestHandler: NodeHttpHandler;
+function configOf({ port, certificate }: Setting) {
+  const httpsAgent = new Agent({ keepAlive: true, ca: certificate });
+  return {
+    endpoint: `https://localhost:${port}`,
+    region: 'us-east-1',
+    credentials: { accessKeyId: 'a', secretAccessKey: 'b' },
+    requestHandler: new NodeHttpHandler({ httpsAgent }),
+  };
 }
 
-/** @param work - Gets a function, too, that sends so many bytes and takes the answer without looking at it. */
+/** A call that sends so many bytes and takes the answer without looking at it. */
+function idleCall({ port, certificate }: Setting): (bytes: number) => Promise<void> {
+  const agent = new Agent({ keepAlive: true, ca: certificate });
+  return (bytes) => post(port, agent, Buffer.alloc(bytes));
+}
+
+/** A server that gives the one or the other answer, as it is asked. */
 async function withServer(
   json: string,
   cbor: Buffer,
-  work: (
-    config: () => BenchClientConfig,
-    idle: (bytes: number) => Promise<unknown>,
-  ) => Promise<void>,
+  work: (setting: Setting) => Promise<unknown>,
 ): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'bench-'));
   const files = [join(folder, 'answer.json'), join(folder, 'answer.cbor')] as const;
@@ -147,19 +188,7 @@ async function withServer(
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
-  const { port, certificate } = JSON.parse(line.toString()) as {
-    readonly port: number;
-    readonly certificate: string;
-  };
-  const agent = new Agent({ keepAlive: true, ca: certificate });
-  const config = (): BenchClientConfig => ({
-    endpoint: `https://localhost:${port}`,
-    region: 'us-east-1',
-    credentials: { accessKeyId: 'a', secretAccessKey: 'b' },
-    requestHandler: new NodeHttpHandler({ httpsAgent: agent }),
-  });
-  await work(config, (bytes) => post(port, agent, Buffer.alloc(bytes)));
-  agent.destroy();
+  await work(JSON.parse(line.toString()) as Setting);
   child.kill();
   await once(child, 'exit');
   rmSync(folder, { recursive: true });
