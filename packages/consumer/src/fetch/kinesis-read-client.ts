@@ -157,10 +157,11 @@ export class KinesisReadClient implements KinesisReadPort {
     };
   }
 
-  async getRecords(iterator: string, signal: AbortSignal): Promise<ReadPage> {
+  async getRecords(iterator: string, maxRecords: number, signal: AbortSignal): Promise<ReadPage> {
     const { arn } = this.#options.stream;
     const command = new GetRecordsCommand({
       ShardIterator: iterator,
+      Limit: maxRecords,
       ...(arn && { StreamARN: arn }),
     });
     const { wire } = this.#options;

@@ -33,7 +33,8 @@ export interface KinesisReadPort {
   /** All shards, or those a new application begins with. */
   listShards(signal: AbortSignal, startingAt?: InitialPosition): Promise<Shard[]>;
   getIterator(shardId: string, from: StartingPoint, signal: AbortSignal): Promise<OpenedIterator>;
-  getRecords(iterator: string, signal: AbortSignal): Promise<ReadPage>;
+  /** @param maxRecords - 1 to 10,000. */
+  getRecords(iterator: string, maxRecords: number, signal: AbortSignal): Promise<ReadPage>;
   /**
    * Subscribes to a shard. Resolves when the service has accepted; the batches end when the
    * subscription does, which says nothing about the shard: look at the last `continuation`.

@@ -12,7 +12,9 @@ import {
 import type { KinesisReadPort, ReadPage } from './kinesis-read-port.js';
 import { endWithoutChildren, ReadFailures } from './read-failures.js';
 import {
+  FIRST_PAGE_RECORDS,
   type IdlePauses,
+  nextPageRecords,
   pauseAfterRead,
   type ReadPace,
   releasePace,
@@ -67,6 +69,7 @@ export class PollingFetcher implements Fetcher {
     let iterator: string | undefined;
     let resume = from;
     let emptyReads = 0;
+    let maxRecords = FIRST_PAGE_RECORDS;
     while (!signal.aborted) {
       let page: ReadPage;
       let calledMs: number;
@@ -82,7 +85,7 @@ export class PollingFetcher implements Fetcher {
         }
         calledMs = pace.book(clock.monotonicMs(), shareRatio);
         if (!(await pause(clock, calledMs - clock.monotonicMs(), signal))) return;
-        page = await this.#client.getRecords(iterator, signal);
+        page = await this.#client.getRecords(iterator, maxRecords, signal);
         if (page.nextIterator === undefined && !page.childShards) throw endWithoutChildren();
       } catch (error) {
         if (signal.aborted) return;
@@ -100,6 +103,7 @@ export class PollingFetcher implements Fetcher {
       if (last !== undefined) resume = afterRecord(last);
       emptyReads = records.length > 0 ? 0 : emptyReads + 1;
       const bytes = bytesOf(page);
+      if (records.length > 0) maxRecords = nextPageRecords(records.length, bytes);
       pace.charge(calledMs, bytes, shareRatio);
       publishDiagnostics('shardline:consumer:fetch', () => ({
         shardId,

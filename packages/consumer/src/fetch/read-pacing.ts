@@ -6,6 +6,12 @@ const CALLS_PER_SECOND = 5;
 const SHORTEST_PAUSE_MS = (1000 / CALLS_PER_SECOND) * 1.1;
 /** The service's rate for polling, which it enforces by refusing the calls that follow. */
 const READ_BYTES_PER_SECOND = 2 * 2 ** 20;
+/** What a read should bring. More would only make the next one wait, and lie in memory meanwhile. */
+const PAGE_BYTES = READ_BYTES_PER_SECOND / 2;
+/** @see https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html */
+const MAX_PAGE_RECORDS = 10_000;
+/** Until it is known how large they are: if they are aggregates, a megabyte. */
+export const FIRST_PAGE_RECORDS = 20;
 /** Each empty read at the tip makes the next pause so much longer. */
 const IDLE_GROWTH = 1.25;
 
@@ -28,6 +34,15 @@ export function pauseAfterRead(
   if (millisBehindLatest > 0) return 0;
   const grown = idlePauseMs * IDLE_GROWTH ** Math.min(Math.max(emptyReads - 1, 0), 50);
   return Math.min(grown, Math.max(idlePauseMs, maxIdlePauseMs));
+}
+
+/**
+ * How many records the next read should ask for.
+ *
+ * @param records - What the last read brought, one at least.
+ */
+export function nextPageRecords(records: number, bytes: number): number {
+  return Math.min(Math.max(Math.floor((PAGE_BYTES / bytes) * records), 1), MAX_PAGE_RECORDS);
 }
 
 /** The calls and bytes of one shard, shared by all readers of this process. */

@@ -9,7 +9,7 @@ import { afterRecord, type FetchedBatch, type Fetcher } from '../../src/fetch/fe
 import { FoundConsumer } from '../../src/fetch/found-consumer.js';
 import type { SubscriptionBatch } from '../../src/fetch/kinesis-read-port.js';
 import { PollingFetcher } from '../../src/fetch/polling-fetcher.js';
-import { pauseAfterRead, ReadPace } from '../../src/fetch/read-pacing.js';
+import { nextPageRecords, pauseAfterRead, ReadPace } from '../../src/fetch/read-pacing.js';
 import { chooseRetrieval } from '../../src/fetch/retrieval-choice.js';
 import { EMPTY, failure, page, scriptedPort } from './scripted-port.js';
 
@@ -95,6 +95,19 @@ describe('polling, by the clock', () => {
     reader.stop();
     expect(log.reads.length * bytes).toBeLessThanOrEqual((60 + 5) * 2 * 2 ** 20);
     expect(log.reads.length * bytes).toBeGreaterThan(55 * 2 * 2 ** 20);
+  });
+
+  it('asks for a megabyte or so at a time, whatever the size of records', async () => {
+    const clock = new ManualClock();
+    const small = 2 ** 10;
+    const large = 2 ** 17;
+    const { port, log } = scriptedPort(clock, {
+      read: (call) => [page(2, small, 1), page(3, large, 1), EMPTY, page(4, 0, 1)][call] ?? EMPTY,
+    });
+    const reader = run(polling(port, clock, seededRandom(1)), clock);
+    await clock.advance(10_000);
+    reader.stop();
+    expect(log.limits.slice(0, 5)).toEqual([20, 2 ** 10, 2 ** 3, 2 ** 3, 10_000]);
   });
 
   it('slows down at the tip of a silent shard, and is quick again when a record comes', async () => {
@@ -427,6 +440,19 @@ describe('how a shard is read', () => {
         expect(pauseMs).toBeLessThanOrEqual(behind > 0 ? 0 : 1_000);
         expect(pauseMs).toBeGreaterThanOrEqual(behind > 0 ? 0 : 250);
         expect(pauseAfterRead(behind, empty + 1, pauses)).toBeGreaterThanOrEqual(pauseMs);
+      }),
+    );
+  });
+
+  it('asks for so many records that as many of the same size are a megabyte at most, or for one', () => {
+    const size = fc.integer({ min: 1, max: 10 * 2 ** 20 });
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 10_000 }), size, (records, recordBytes) => {
+        const next = nextPageRecords(records, records * recordBytes);
+        expect(next).toBeGreaterThanOrEqual(1);
+        expect(next).toBeLessThanOrEqual(10_000);
+        expect(next === 1 || next * recordBytes <= 2 ** 20).toBe(true);
+        expect(next === 10_000 || (next + 1) * recordBytes > 2 ** 20 * 0.999).toBe(true);
       }),
     );
   });

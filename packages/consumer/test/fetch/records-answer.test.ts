@@ -66,7 +66,7 @@ it('takes the answer of a client that answers by itself, and is no end of a shar
     clock: systemClock,
     random: Math.random,
   });
-  const answered = await port.getRecords('iterator', new AbortController().signal);
+  const answered = await port.getRecords('iterator', 10, new AbortController().signal);
   expect(answered).toMatchObject({ records: [{ SequenceNumber: '1' }], nextIterator: 'next' });
 });
 

@@ -35,6 +35,8 @@ export const EMPTY: ReadPage = {
 export interface PortLog {
   readonly iterators: { readonly atMs: number; readonly from: StartingPoint }[];
   readonly reads: number[];
+  /** How many records each read asked for. */
+  readonly limits: number[];
   readonly subscriptions: { readonly atMs: number; readonly from: StartingPoint }[];
 }
 
@@ -49,7 +51,7 @@ export function scriptedPort(
     ) => Error | readonly { readonly afterMs: number; readonly event: SubscriptionBatch | Error }[];
   },
 ): { readonly port: KinesisReadPort; readonly log: PortLog } {
-  const log: PortLog = { iterators: [], reads: [], subscriptions: [] };
+  const log: PortLog = { iterators: [], reads: [], limits: [], subscriptions: [] };
   const port: KinesisReadPort = {
     describe: () => Promise.resolve({ accountId: '000000000000', createdAtSeconds: 1 }),
     listShards: () => Promise.resolve([]),
@@ -57,7 +59,8 @@ export function scriptedPort(
       log.iterators.push({ atMs: clock.monotonicMs(), from });
       return Promise.resolve({ iterator: 'first', notBeforeMs: 5_000 });
     },
-    getRecords: () => {
+    getRecords: (_iterator, maxRecords) => {
+      log.limits.push(maxRecords);
       log.reads.push(clock.monotonicMs());
       const answer = script.read?.(log.reads.length - 1) ?? EMPTY;
       return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
