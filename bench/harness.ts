@@ -48,10 +48,10 @@ export interface Row {
   readonly spread: number;
 }
 
-const RUNS = 7;
+const RUNS = 5;
 /** Before them, at least so many and so long. */
 const WARM_UPS = 2;
-const WARM_UP_MS = 2_000;
+const WARM_UP_MS = 1_500;
 const CORES = cpus().length;
 const notes: object[] = [];
 const results: { bench: string; unit: string; rows: readonly Row[] }[] = [];
