@@ -22,7 +22,7 @@ import { offerAll } from './offer-all.js';
 import { readAll, type Reading } from './read-all.js';
 
 const SHARDS = 4;
-const RECORDS = { 100: 400_000, 1_024: 100_000 } as const;
+const RECORDS = { 100: 300_000, 1_024: 80_000 } as const;
 /** lifion-kinesis takes so long that a stream with a part of it has to do. */
 const LIFION_SHARE = 10;
 const SPEED = 50;

@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, fork } from 'node:child_process';
+import { execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -84,25 +84,39 @@ export async function compareApart<Setting>(
   contendersOf: (setting: Setting) => readonly LoneContender[],
   setting: Setting,
 ): Promise<readonly Row[]> {
-  const started = contendersOf(setting).map(({ name, isOurs = false }, index) => {
-    const role: Role = { module, contendersOf: contendersOf.name, setting, index };
-    const child = fork(fileURLToPath(new URL('./contender.ts', import.meta.url)), [
-      JSON.stringify(role),
-    ]);
-    return { name, isOurs, child, ready: once(child, 'message') };
-  });
-  for (const { ready } of started) await ready;
-  const samplers = started.map(({ name, isOurs, child }) => ({
+  const samplers = contendersOf(setting).map(({ name, isOurs = false }, index) => ({
     name,
     isOurs,
-    sample: () => ask(child),
+    ...spawnContender({ module, contendersOf: contendersOf.name, setting, index }),
   }));
+  for (const { ready } of samplers) await ready;
   const rows = await inTurn(bench, unit, samplers, CORES);
-  for (const { child } of started) {
-    child.disconnect();
-    await once(child, 'exit');
-  }
+  for (const { stop } of samplers) await stop();
   return rows;
+}
+
+function spawnContender(role: Role): {
+  readonly ready: Promise<unknown>;
+  readonly sample: () => Promise<Sample>;
+  readonly stop: () => Promise<unknown>;
+} {
+  const path = fileURLToPath(new URL('./contender.ts', import.meta.url));
+  const child = fork(path, [JSON.stringify(role)]);
+  const gone = new AbortController();
+  child.once('exit', () => gone.abort(new Error(`a contender ended early: ${role.contendersOf}`)));
+  const answer = (): Promise<unknown[]> => once(child, 'message', { signal: gone.signal });
+  return {
+    ready: answer(),
+    sample: async () => {
+      child.send('run');
+      const [sample] = (await answer()) as [Sample];
+      return sample;
+    },
+    stop: () => {
+      child.disconnect();
+      return once(child, 'exit');
+    },
+  };
 }
 
 /** Does what V8 compiles anew, until it is done with that. */
@@ -129,17 +143,6 @@ export async function measure(run: Run): Promise<Sample> {
   const wallNs = Number(process.hrtime.bigint() - started) / done;
   const { user, system } = process.cpuUsage(cpu);
   return { cpuNs: ((user + system) * 1_000) / done, wallNs };
-}
-
-async function ask(child: ChildProcess): Promise<Sample> {
-  child.send('run');
-  const [sample] = (await Promise.race([
-    once(child, 'message'),
-    once(child, 'exit').then(() => {
-      throw new Error('a contender ended before its time');
-    }),
-  ])) as [Sample];
-  return sample;
 }
 
 async function inTurn(

@@ -19,8 +19,8 @@ import { compareApart, type LoneContender, type Run } from './harness.js';
 const RECORD_BYTES = 1_024;
 /** Of a request of 500 records. */
 const BODY_BYTES = 710_000;
-/** Calls a run: what the SDK does once a call takes a thousand of them until V8 has compiled it. */
-const PUTS = 300;
+/** Calls a run: what the SDK does once a call takes many until V8 has compiled it. */
+const PUTS = 150;
 const stream = { name: 'bench', arn: undefined };
 
 interface Setting {
