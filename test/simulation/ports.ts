@@ -141,9 +141,12 @@ export function readPortOf(
           }));
       return { iterator: opened, notBeforeMs };
     },
-    getRecords: (shardIterator) =>
+    getRecords: (shardIterator, maxRecords) =>
       call((): ReadPage => {
-        const answer = engine.execute('GetRecords', { ShardIterator: shardIterator });
+        const answer = engine.execute('GetRecords', {
+          ShardIterator: shardIterator,
+          Limit: maxRecords,
+        });
         return {
           records: answer['Records'] as ReadPage['records'],
           millisBehindLatest: answer['MillisBehindLatest'] as number,

@@ -25,6 +25,8 @@ const RESUBSCRIBE_PAUSE_MS = 5_000;
 const RENEW_AFTER_MS = { min: 270_000, max: 290_000 };
 /** The service sends something at least every five seconds. */
 const SILENCE_MS = 20_000;
+/** An event that was waited for so long was sent while it was. */
+const SURELY_NEW_MS = 1_000;
 const BACKOFF = { baseMs: 500, capMs: 10_000 };
 
 /**
@@ -62,6 +64,7 @@ export class FanOutFetcher implements Fetcher {
       signal.addEventListener('abort', forward, { once: true });
       try {
         const arn = await this.#consumer.arn();
+        const beganMs = clock.monotonicMs();
         const batches = await this.#unlessSilent(subscription, () =>
           this.#client.subscribe(arn, shardId, resume, subscription.signal),
         );
@@ -69,14 +72,16 @@ export class FanOutFetcher implements Fetcher {
         mayResubscribeMs = subscribedMs + RESUBSCRIBE_PAUSE_MS;
         const renewMs = subscribedMs + this.#lifeMs();
         if (failures.count > 0) onTrouble(undefined);
-        for await (const batch of this.#watched(batches, subscription)) {
+        for await (const { batch, waitedMs } of this.#watched(batches, subscription)) {
           failures.reset();
           const { records, millisBehindLatest, childShards, continuation } = batch;
           this.#publish(shardId, batch);
           if (continuation === undefined && !childShards) throw endWithoutChildren();
           // Until an event has come the position is a checkpoint, maybe in the middle of an aggregate.
           if (continuation !== undefined) resume = afterRecord(continuation);
-          yield { records, millisBehindLatest, childShards, resume };
+          // What came at once may have been on its way for long, held up by who reads.
+          const askedMs = waitedMs > SURELY_NEW_MS ? clock.monotonicMs() - waitedMs : beganMs;
+          yield { records, millisBehindLatest, askedMs, childShards, resume };
           if (continuation === undefined) return;
           if (clock.monotonicMs() >= renewMs) break;
         }
@@ -122,12 +127,13 @@ export class FanOutFetcher implements Fetcher {
   async *#watched(
     batches: AsyncIterable<SubscriptionBatch>,
     subscription: AbortController,
-  ): AsyncGenerator<SubscriptionBatch> {
+  ): AsyncGenerator<{ readonly batch: SubscriptionBatch; readonly waitedMs: number }> {
     const iterator = batches[Symbol.asyncIterator]();
     for (;;) {
+      const askedMs = this.#clock.monotonicMs();
       const result = await this.#unlessSilent(subscription, () => iterator.next());
       if (result.done) return;
-      yield result.value;
+      yield { batch: result.value, waitedMs: this.#clock.monotonicMs() - askedMs };
     }
   }
 

@@ -11,6 +11,8 @@ export interface ChildShard {
 export interface FetchedBatch {
   readonly records: readonly KinesisRecord[];
   readonly millisBehindLatest: number;
+  /** The lag was true at this moment or later, on the monotonic clock: a batch may wait before it is looked at. */
+  readonly askedMs: number;
   /** Present with the last records of a shard that has ended. */
   readonly childShards: readonly ChildShard[] | undefined;
   /** Where a reader goes on after this batch. */

@@ -2,13 +2,13 @@ import type { InitialPosition, Shard } from '../shard/shard-sync.js';
 import type { FetchedBatch, StartingPoint } from './fetcher.js';
 
 /** An answer of GetRecords. */
-export interface ReadPage extends Omit<FetchedBatch, 'resume'> {
+export interface ReadPage extends Omit<FetchedBatch, 'resume' | 'askedMs'> {
   /** Undefined at the end of the shard. */
   readonly nextIterator: string | undefined;
 }
 
 /** An event of a subscription: what was pushed, and where to resume. */
-export interface SubscriptionBatch extends Omit<FetchedBatch, 'resume'> {
+export interface SubscriptionBatch extends Omit<FetchedBatch, 'resume' | 'askedMs'> {
   /** Undefined at the end of the shard. */
   readonly continuation: string | undefined;
 }

@@ -75,12 +75,13 @@ export class PollingFetcher implements Fetcher {
       let calledMs: number;
       try {
         if (iterator === undefined) {
+          const askedMs = clock.monotonicMs();
           const opened = await this.#client.getIterator(shardId, resume, signal);
           iterator = opened.iterator;
           if (resume.position.sequenceNumber === 'LATEST') {
             // From here on it is a place in the shard, not whatever is the latest by then.
             resume = atTimestamp(opened.notBeforeMs);
-            yield { records: [], millisBehindLatest: 0, childShards: undefined, resume };
+            yield { records: [], millisBehindLatest: 0, askedMs, childShards: undefined, resume };
           }
         }
         calledMs = pace.book(clock.monotonicMs(), shareRatio);
@@ -112,7 +113,7 @@ export class PollingFetcher implements Fetcher {
         bytes,
         millisBehindLatest,
       }));
-      yield { records, millisBehindLatest, childShards, resume };
+      yield { records, millisBehindLatest, askedMs: calledMs, childShards, resume };
       if (childShards) return;
       const pauseMs = pauseAfterRead(millisBehindLatest, emptyReads, this.#options);
       const spentMs = clock.monotonicMs() - calledMs;

@@ -1,5 +1,7 @@
 import type { Clock, UserRecord } from '@shardline/shared';
 
+import type { FetchedBatch } from '../fetch/fetcher.js';
+
 /**
  * Where a bounded read ends.
  *
@@ -36,13 +38,18 @@ export class ReadBound {
     return true;
   }
 
-  /** True if nothing inside the bound can follow what was read with this lag. */
-  isReachedAt(millisBehindLatest: number): boolean {
+  /** True if nothing inside the bound can follow a batch. */
+  isReachedAt({
+    millisBehindLatest,
+    askedMs,
+  }: Pick<FetchedBatch, 'millisBehindLatest' | 'askedMs'>): boolean {
     if (this.#recordsLeft === 0) return true;
     // The lag is the service's: a reader less far behind than the read is old has passed its beginning.
-    if (this.#startedMs !== undefined)
-      return millisBehindLatest <= this.#clock.monotonicMs() - this.#startedMs;
+    if (this.#startedMs !== undefined) {
+      return millisBehindLatest === 0 || millisBehindLatest < askedMs - this.#startedMs;
+    }
     if (this.#timestampMs === undefined) return false;
-    return millisBehindLatest === 0 && this.#clock.now() >= this.#timestampMs;
+    const askedAt = this.#clock.now() - (this.#clock.monotonicMs() - askedMs);
+    return millisBehindLatest === 0 && askedAt >= this.#timestampMs;
   }
 }

@@ -253,7 +253,7 @@ export class ShardProcessor {
       this.#lanes.push('', { kind: 'time', nowMs });
     }
     // The end of a shard is no bound: what its children hold may lie inside.
-    if (!batch.childShards && bound?.isReachedAt(batch.millisBehindLatest)) {
+    if (!batch.childShards && bound?.isReachedAt(batch)) {
       this.#isBoundReached = true;
     }
   }

@@ -245,6 +245,28 @@ describe('fan-out, by the clock', () => {
     ]);
   });
 
+  it('says from when on the lag it tells was true', async () => {
+    const clock = new ManualClock();
+    const { port } = scriptedPort(clock, {
+      subscribe: () => [
+        { afterMs: 100, event: event(2, 10) },
+        { afterMs: 5_000, event: event(3) },
+        { afterMs: 200, event: event(4, 10) },
+        { afterMs: 5_000, event: event(5) },
+      ],
+    });
+    const reader = run(fanOut(port, clock), clock);
+    await clock.advance(6_000);
+    reader.stop();
+    // An event that came soon may have been sent at any time since the subscription began.
+    expect(reader.batches.map(({ batch }) => batch.askedMs)).toEqual([0, 100, 0]);
+    const polled = scriptedPort(clock, { read: (call) => page(call + 2, 10, 60_000) });
+    const poller = run(polling(polled.port, clock, seededRandom(1)), clock);
+    await clock.advance(1_000);
+    poller.stop();
+    expect(poller.batches.map(({ batch }) => batch.askedMs)).toEqual(polled.log.reads);
+  });
+
   it('ends a subscription that has fallen silent', async () => {
     const clock = new ManualClock();
     const { port, log } = scriptedPort(clock, {

@@ -91,6 +91,7 @@ export async function rig(
         {
           records,
           millisBehindLatest: 0,
+          askedMs: clock.monotonicMs(),
           childShards: undefined,
           resume: afterRecord(records.at(-1)?.SequenceNumber ?? '1'),
           ...batch,

@@ -409,6 +409,31 @@ describe('what happens to records between reading and checkpointing', () => {
     expect(now.processor.isBoundReached).toBe(true);
   });
 
+  it('does not take a batch that waited for one that has passed its bound', async () => {
+    const clock = new ManualClock();
+    const handler = { processRecord: () => {} };
+    const startedMs = clock.monotonicMs();
+    const now = await rig(clock, { handler, bound: new ReadBound('now', clock) });
+    await clock.advance(10);
+    const askedMs = clock.monotonicMs();
+    // What follows arrived twenty milliseconds before the start.
+    const stale = { askedMs, millisBehindLatest: askedMs - startedMs + 20 };
+    await clock.advance(5_000);
+    await now.accept(records(0, 2), stale);
+    expect(now.processor.isBoundReached).toBe(false);
+    await now.accept(records(2, 4), { askedMs, millisBehindLatest: 0 });
+    expect(now.processor.isBoundReached).toBe(true);
+
+    const timestamp = new Date(clock.now() + 1_000);
+    const timed = await rig(clock, { handler, bound: new ReadBound({ timestamp }, clock) });
+    const early = { askedMs: clock.monotonicMs(), millisBehindLatest: 0 };
+    await clock.advance(2_000);
+    await timed.accept([], early);
+    expect(timed.processor.isBoundReached).toBe(false);
+    await timed.accept([]);
+    expect(timed.processor.isBoundReached).toBe(true);
+  });
+
   it('judges failures: age first, then halves, then attempts', () => {
     const policy = { maxAttempts: 3, maxRecordAgeMs: 1_000, bisectBatches: true };
     expect(judgeFailure({ attempt: 1, items: 5, ageMs: 2_000 }, policy)).toEqual({

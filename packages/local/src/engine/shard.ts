@@ -156,10 +156,10 @@ export class Shard {
     return this.#firstCounter + low;
   }
 
-  /** How old the record at a counter is; 0 at the tip. */
+  /** How old the record at a counter is; 0 at the tip, and only there. */
   millisBehind(counter: number, now: number): number {
     const record = this.#records[counter - this.#firstCounter];
-    return record ? Math.max(now - record.ApproximateArrivalTimestamp.getTime(), 0) : 0;
+    return record ? Math.max(now - record.ApproximateArrivalTimestamp.getTime(), 1) : 0;
   }
 
   /** Forgets records that arrived before a time. */
