@@ -1,4 +1,4 @@
-import type { HashRange, KinesisRecord, Position } from '@shardline/shared';
+import type { Clock, HashRange, KinesisRecord, Position } from '@shardline/shared';
 
 /** A shard that took over hash keys of one that has ended. */
 export interface ChildShard {
@@ -56,6 +56,14 @@ export function bytesOf(batch: Pick<FetchedBatch, 'records'>): number {
   let bytes = 0;
   for (const { Data } of batch.records) bytes += Data?.length ?? 0;
   return bytes;
+}
+
+/** What follows a batch arrived at this time or later. Epoch milliseconds, by this machine's clock. */
+export function reachedAt(
+  { askedMs, millisBehindLatest }: Pick<FetchedBatch, 'askedMs' | 'millisBehindLatest'>,
+  clock: Clock,
+): number {
+  return clock.now() - (clock.monotonicMs() - askedMs) - millisBehindLatest;
 }
 
 /** A point behind a record that was given. */

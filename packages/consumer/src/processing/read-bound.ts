@@ -1,6 +1,6 @@
 import type { Clock, UserRecord } from '@shardline/shared';
 
-import type { FetchedBatch } from '../fetch/fetcher.js';
+import { type FetchedBatch, reachedAt } from '../fetch/fetcher.js';
 
 /**
  * Where a bounded read ends.
@@ -39,17 +39,14 @@ export class ReadBound {
   }
 
   /** True if nothing inside the bound can follow a batch. */
-  isReachedAt({
-    millisBehindLatest,
-    askedMs,
-  }: Pick<FetchedBatch, 'millisBehindLatest' | 'askedMs'>): boolean {
+  isReachedAt(batch: Pick<FetchedBatch, 'millisBehindLatest' | 'askedMs'>): boolean {
+    const { millisBehindLatest, askedMs } = batch;
     if (this.#recordsLeft === 0) return true;
     // The lag is the service's: a reader less far behind than the read is old has passed its beginning.
     if (this.#startedMs !== undefined) {
       return millisBehindLatest === 0 || millisBehindLatest < askedMs - this.#startedMs;
     }
     if (this.#timestampMs === undefined) return false;
-    const askedAt = this.#clock.now() - (this.#clock.monotonicMs() - askedMs);
-    return millisBehindLatest === 0 && askedAt >= this.#timestampMs;
+    return millisBehindLatest === 0 && reachedAt(batch, this.#clock) >= this.#timestampMs;
   }
 }

@@ -11,7 +11,7 @@ import {
   type UserRecord,
 } from '@shardline/shared';
 
-import { bytesOf, type FetchedBatch } from '../fetch/fetcher.js';
+import { bytesOf, type FetchedBatch, reachedAt } from '../fetch/fetcher.js';
 import { type HeldLease, isConcrete } from '../lease/held-lease.js';
 import type { PendingCheckpoint, Progress } from '../lease/lease.js';
 import { CallContext, type CalledShard } from './call-context.js';
@@ -249,8 +249,7 @@ export class ShardProcessor {
       }
     }
     if (tumblingWindowMs > 0) {
-      const nowMs = clock.now() - batch.millisBehindLatest;
-      this.#lanes.push('', { kind: 'time', nowMs });
+      this.#lanes.push('', { kind: 'time', nowMs: reachedAt(batch, clock) });
     }
     // The end of a shard is no bound: what its children hold may lie inside.
     if (!batch.childShards && bound?.isReachedAt(batch)) {

@@ -593,6 +593,21 @@ describe('tumbling windows', () => {
     expect(processor.progress.windowState).toBeUndefined();
   });
 
+  it('do not end for an answer that waited: what follows it may belong to them', async () => {
+    const clock = new ManualClock();
+    const calls: Call[] = [];
+    const { accept } = await rig(clock, { tumblingWindowMs: 10_000, handler: summing(calls) });
+    const start = Math.floor(clock.now() / 10_000) * 10_000;
+    const askedMs = clock.monotonicMs();
+    await clock.advance(20_000);
+    await accept(records(1, 3, { arrivedAtMs: start + 1_000 }), { askedMs });
+    await clock.advance(1);
+    expect(calls).toEqual([{ startAt: start, sum: 3, isFinal: false }]);
+    await accept([]);
+    await clock.advance(1);
+    expect(calls.at(-1)).toEqual({ startAt: start, sum: 3, isFinal: true });
+  });
+
   it('go on with the next owner where the checkpoint stands, and end with the shard', async () => {
     const clock = new ManualClock();
     const store = memoryStore();
