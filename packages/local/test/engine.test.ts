@@ -66,6 +66,18 @@ describe('KinesisEngine in virtual time', () => {
     read(tip);
   });
 
+  it('says that a reader is at the tip only if nothing follows, even in the same millisecond', async () => {
+    const { clock, engine, put, iterator } = setup();
+    put(2);
+    const lagOf = (Limit: number): unknown =>
+      engine.execute('GetRecords', { ShardIterator: iterator('TRIM_HORIZON'), Limit })[
+        'MillisBehindLatest'
+      ];
+    expect([lagOf(1), lagOf(2)]).toEqual([1, 0]);
+    await clock.advance(70);
+    expect([lagOf(1), lagOf(2)]).toEqual([70, 0]);
+  });
+
   it('lets iterators expire after five minutes', async () => {
     const { clock, iterator, read } = setup();
     const from = iterator('LATEST');
