@@ -66,9 +66,7 @@ export function putters(setting: Setting): readonly LoneContender[] {
     return () => times(PUTS, () => port.putRecords(entries, signal));
   };
   return [
-    { name: "shardline, wire: 'lean'", isOurs: true, start: ours('lean') },
-    { name: "shardline, wire: 'cbor'", start: ours('cbor') },
-    { name: "shardline, wire: 'sdk'", start: ours('sdk') },
+    ...byWire(ours),
     {
       name: 'plain SDK, HTTP/1.1 keep-alive',
       start: () => {
@@ -133,9 +131,7 @@ export function getters(setting: Setting): readonly LoneContender[] {
     return () => times(4, () => port.getRecords('iterator', 10_000, signal));
   };
   return [
-    { name: "shardline, wire: 'lean'", isOurs: true, start: ours('lean') },
-    { name: "shardline, wire: 'cbor'", start: ours('cbor') },
-    { name: "shardline, wire: 'sdk'", start: ours('sdk') },
+    ...byWire(ours),
     {
       name: 'plain SDK, HTTP/1.1 keep-alive',
       start: () => {
@@ -151,6 +147,14 @@ export function getters(setting: Setting): readonly LoneContender[] {
       },
     },
   ];
+}
+
+function byWire(start: (wire: Wire) => () => Run): readonly LoneContender[] {
+  return (['lean', 'cbor', 'sdk'] as const).map((wire) => ({
+    name: `shardline, wire: '${wire}'`,
+    isOurs: wire === 'lean',
+    start: start(wire),
+  }));
 }
 
 async function times(count: number, call: () => Promise<unknown>): Promise<number> {
